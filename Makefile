@@ -1,0 +1,63 @@
+# kelp's build and test entry points. `make help` lists them.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+GO      ?= go
+
+export CGO_ENABLED := 1
+export GOFLAGS     := -tags=containers_image_openpgp,exclude_graphdriver_btrfs,netgo,osusergo,seccomp
+
+KEEPER := engine/keeper/program/bin/kelp-keeper
+
+.PHONY: all build keeper check format lint unit test demo bench fuzz install clean help
+
+all: build
+
+build: keeper ## build bin/kelp (the default)
+	@GO="$(GO)" hack/build bin/kelp .
+
+# The keeper is embedded in kelp, so it is built first. go build leaves it as
+# it is when nothing it is made of has changed.
+keeper:
+	@hack/need-build-tools
+	@test ! -d engine/keeper/kelp-keeper || GO="$(GO)" hack/build $(KEEPER) ./engine/keeper/kelp-keeper
+
+check: keeper format lint unit ## what must hold before a commit lands; under a minute when warm
+
+format:
+	@GO="$(GO)" hack/check-format
+
+lint:
+	$(GO) vet ./...
+	$(GO) tool -modfile=hack/tools/go.mod staticcheck ./...
+	@! command -v shellcheck >/dev/null || shellcheck $$(find hack -maxdepth 1 -type f) .ci/run
+
+# Tests that start a daemon are in test/ and run by `make test` only.
+unit: keeper
+	$(GO) test $$($(GO) list ./... | grep -v /kelp/test/)
+
+test: build ## install what tests need and run every test
+	@hack/setup-test-user
+	$(GO) test -timeout 10m $$($(GO) list ./... | grep -v /kelp/test/)
+	$(GO) test -count=1 -p 1 -timeout 20m ./test/...
+
+demo: build ## run a container from the embedded image as an ordinary user
+	@hack/setup-test-user
+	@hack/demo
+
+bench: build ## compare with runc, crun and podman where installed
+	@hack/setup-test-user
+	$(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./test/bench
+
+fuzz: ## fuzz each decoder of foreign input for a few seconds
+	@GO="$(GO)" hack/fuzz
+
+install: ## install bin/kelp below DESTDIR/PREFIX
+	@test -x bin/kelp || { echo "bin/kelp is missing: run 'make' first" >&2; exit 1; }
+	install -D -m 0755 bin/kelp "$(DESTDIR)$(PREFIX)/bin/kelp"
+
+clean: ## remove what make built
+	rm -rf bin $(KEEPER)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
