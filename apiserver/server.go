@@ -1,0 +1,118 @@
+// Package apiserver serves the Docker Engine API: it decodes a request, makes
+// one call of the engine and encodes the answer.
+//
+// It holds no state of its own and makes no decision about containers.
+package apiserver
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/gorilla/mux"
+	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/engine"
+)
+
+// API versions, as in the path /v1.NN. Clients negotiate one of this range.
+const (
+	MinAPIVersion = "1.24"
+	MaxAPIVersion = "1.56" // that of github.com/moby/moby/api
+)
+
+// Server answers Engine API requests from an engine.
+type Server struct {
+	engine *engine.Engine
+	http   *http.Server
+}
+
+// New returns a server of e. Serve starts it.
+func New(e *engine.Engine) *Server {
+	s := &Server{engine: e}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: time.Minute,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// Serve answers the clients of l, admitting only the user that kelp belongs
+// to, until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(ownersOnly{l}); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+// Shutdown stops accepting and waits for requests under way until ctx ends;
+// hijacked connections are not waited for.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close()
+	}
+	return err
+}
+
+// handler routes every row of routes, with and without a version prefix.
+func (s *Server) handler() http.Handler {
+	m := mux.NewRouter()
+	m.UseEncodedPath().SkipClean(true)
+	for _, r := range routes() {
+		h := s.serve(r)
+		m.Methods(r.method).Path("/v{version:[0-9]+[.][0-9]+}" + r.path).Handler(h)
+		m.Methods(r.method).Path(r.path).Handler(h)
+	}
+	m.NotFoundHandler = http.HandlerFunc(s.noRoute)
+	m.MethodNotAllowedHandler = m.NotFoundHandler
+	return m
+}
+
+// ownersOnly is a listener that drops connections of other users. The
+// socket's mode keeps them out already; this holds should the mode be changed.
+type ownersOnly struct{ net.Listener }
+
+func (l ownersOnly) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if u, ok := conn.(*net.UnixConn); !ok || isOwner(u) {
+			return conn, nil
+		}
+		slog.Warn("refused a connection of another user to the API socket")
+		conn.Close()
+	}
+}
+
+// isOwner says whether the peer is root of the user namespace: the user that
+// started kelp, or root in a container that the user gave the socket to.
+func isOwner(conn *net.UnixConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var cred *unix.Ucred
+	if cerr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); cerr != nil || err != nil {
+		return false
+	}
+	return int(cred.Uid) == os.Getuid()
+}
+
+// headers that every answer carries, as the Engine API reference says of /_ping.
+func setHeaders(h http.Header) {
+	h.Set("Api-Version", MaxAPIVersion)
+	h.Set("Docker-Experimental", "false")
+	h.Set("Ostype", runtime.GOOS)
+	h.Set("Server", "kelp/"+engine.Version()+" ("+runtime.GOOS+")")
+}

@@ -1,0 +1,114 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/rundir"
+)
+
+// Client calls a keeper. It has no state but the socket's path, so it works
+// across the keeper's death and the next one's start.
+type Client struct {
+	socket string
+}
+
+// NewClient returns a client of the keeper in runtimeDir.
+func NewClient(runtimeDir string) *Client {
+	return &Client{socket: filepath.Join(runtimeDir, rundir.KeeperSocket)}
+}
+
+// Hello asks the keeper who it is. No keeper is errdefs.ErrUnavailable.
+func (c *Client) Hello(ctx context.Context) (Hello, error) {
+	var h Hello
+	err := c.call(ctx, "hello", nil, &h)
+	return h, err
+}
+
+// Shutdown ends all containers, the engine and the keeper. It returns when
+// the keeper has agreed to; the keeper's socket goes away when it is done.
+func (c *Client) Shutdown(ctx context.Context) error {
+	return c.call(ctx, "shutdown", nil, nil)
+}
+
+// RestartEngine replaces the engine process, by the binary that lies at the
+// path that kelp was started from; containers run on.
+func (c *Client) RestartEngine(ctx context.Context) error {
+	return c.call(ctx, "engine.restart", nil, nil)
+}
+
+// call makes one request and decodes its answer into out unless that is nil.
+func (c *Client) call(ctx context.Context, op string, in, out any, files ...*os.File) error {
+	return c.stream(ctx, op, in, func(body json.RawMessage) error {
+		if out == nil || len(body) == 0 {
+			return nil
+		}
+		return json.Unmarshal(body, out)
+	}, files...)
+}
+
+// stream makes one request and hands every answer to each, until the last
+// one, an error, or the end of ctx.
+func (c *Client) stream(ctx context.Context, op string, in any, each func(json.RawMessage) error, files ...*os.File) error {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	if err := WriteMessage(conn, Request{Version: Version, Op: op, Body: body, Files: len(files)}, files...); err != nil {
+		return c.broken(ctx, op, err)
+	}
+	for {
+		var r Response
+		got, err := ReadMessage(conn, &r)
+		for _, f := range got {
+			f.Close()
+		}
+		if err != nil {
+			return c.broken(ctx, op, err)
+		}
+		if r.Error != nil {
+			return r.Error.Err()
+		}
+		if err := each(r.Body); err != nil {
+			return err
+		}
+		if !r.More {
+			return nil
+		}
+	}
+}
+
+func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fault.Unavailable("cannot reach the keeper: %w", err)
+	}
+	return conn.(*net.UnixConn), nil
+}
+
+func (c *Client) broken(ctx context.Context, op string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err
+	}
+	return fault.Unavailable("the keeper's answer to %s broke off: %w", op, err)
+}

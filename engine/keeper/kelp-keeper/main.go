@@ -1,0 +1,26 @@
+// Command kelp-keeper is the keeper, and libcontainer's init, which the keeper
+// executes by re-executing itself. kelp embeds it; nobody installs it.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/kelp-engine/kelp/engine/keeper/server"
+	"github.com/kelp-engine/kelp/engine/runtime"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "init":
+			runtime.Init()
+		case "noop":
+			return
+		}
+	}
+	if err := server.Main(); err != nil {
+		fmt.Fprintln(os.Stderr, "kelp:", err)
+		os.Exit(1)
+	}
+}

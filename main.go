@@ -1,0 +1,26 @@
+// Command kelp is a container engine that needs no root and serves the Docker
+// Engine API to its own user.
+package main
+
+import (
+	"os"
+
+	"go.podman.io/storage/pkg/reexec"
+
+	"github.com/kelp-engine/kelp/apiserver/cmd"
+	"github.com/kelp-engine/kelp/userns"
+)
+
+func main() {
+	// Stages that this binary is re-executed for come first: they must not
+	// parse a command line that is not theirs.
+	switch {
+	case reexec.Init(): // containers/storage unpacks layers in a process of its own
+	case userns.IsChild():
+		os.Exit(cmd.Keeper())
+	case cmd.IsEngine():
+		os.Exit(cmd.Engine())
+	default:
+		os.Exit(cmd.Main(os.Args))
+	}
+}
