@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/filter"
 )
 
 // maxBody bounds a JSON request body, in bytes.
@@ -87,6 +88,11 @@ func (r *request) int(name string, absent int) (int, error) {
 		return 0, fault.InvalidArgument("the query parameter %s must be a number, not %q", name, v)
 	}
 	return n, nil
+}
+
+// filters reads the parameter "filters", whose keys have to be accepted ones.
+func (r *request) filters(accepted ...string) (filter.Args, error) {
+	return filter.Parse(r.query("filters"), accepted...)
 }
 
 // decode reads the body, which has to be one JSON document, into v.
