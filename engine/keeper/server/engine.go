@@ -84,7 +84,10 @@ func (s *supervisor) once(ctx context.Context, grace time.Duration) error {
 	cmd.Env = append(os.Environ(), s.env...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.listen}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's ^C goes to the keeper alone
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid:   true,            // a terminal's ^C goes to the keeper alone
+		Pdeathsig: syscall.SIGKILL, // an engine without a keeper could do nothing but hold the socket
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start the engine: %w", err)
 	}

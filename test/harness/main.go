@@ -1,0 +1,217 @@
+// Package harness runs kelp for tests as a user would run it: as an ordinary
+// user, with a home, a runtime directory and a socket of its own, cleaned up
+// to the last process and mount.
+//
+// It must not reach into kelp's packages: tests see what users see.
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Environment of a test binary that Main has started as the test user.
+const (
+	kelpEnv = "KELP_TEST_BIN"  // the kelp binary to test
+	baseEnv = "KELP_TEST_BASE" // the directory for everything
+)
+
+// Main runs the tests of a package as an ordinary user, and is what TestMain
+// calls. When root runs `go test`, the test binary is executed again as the
+// user $KELP_TEST_USER (default kelptest, made by hack/setup-test-user).
+func Main(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cannot run the tests:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (int, error) {
+	if os.Getenv(baseEnv) != "" && os.Getuid() != 0 {
+		return m.Run(), nil
+	}
+	base, err := makeBase()
+	if err != nil {
+		return 1, err
+	}
+	defer removeAll(base)
+	if err := prepare(base); err != nil {
+		return 1, err
+	}
+	if os.Getuid() == 0 {
+		return runAsUser(base)
+	}
+	os.Setenv(baseEnv, base)
+	os.Setenv(kelpEnv, filepath.Join(base, "bin", "kelp"))
+	return m.Run(), nil
+}
+
+// prepare puts what the tests execute where every user can read it. A docker
+// client that is no part of this machine is kelp's own.
+func prepare(base string) error {
+	root, err := repositoryRoot()
+	if err != nil {
+		return err
+	}
+	built := filepath.Join(root, "bin", "kelp")
+	if _, err := os.Stat(built); err != nil {
+		return fmt.Errorf("%w: run 'make' first", err)
+	}
+	bin := filepath.Join(base, "bin")
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		return err
+	}
+	if err := copyFile(built, filepath.Join(bin, "kelp"), 0o755); err != nil {
+		return err
+	}
+	if _, err := exec.LookPath("docker"); err != nil {
+		return os.Symlink("kelp", filepath.Join(bin, "docker"))
+	}
+	return nil
+}
+
+func repositoryRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", errors.New("the tests do not run in kelp's repository")
+}
+
+// runAsUser executes this test binary again as the test user, in a copy of the
+// package's directory, and returns its exit code.
+func runAsUser(base string) (int, error) {
+	name := os.Getenv("KELP_TEST_USER")
+	if name == "" {
+		name = "kelptest"
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 1, fmt.Errorf("%w: run hack/setup-test-user", err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	dir, self := filepath.Join(base, "package"), filepath.Join(base, "bin", "test")
+	if err := os.CopyFS(dir, os.DirFS(".")); err != nil {
+		return 1, err
+	}
+	if err := copyFile("/proc/self/exe", self, 0o755); err != nil {
+		return 1, err
+	}
+	if err := chownAll(base, uid, gid); err != nil {
+		return 1, err
+	}
+	cmd := exec.Command(self, childArgs(os.Args[1:])...)
+	cmd.Dir = dir
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(childEnv(os.Environ()), "HOME="+u.HomeDir, "USER="+name, "LOGNAME="+name,
+		baseEnv+"="+base, kelpEnv+"="+filepath.Join(base, "bin", "kelp"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
+		Pdeathsig:  unix.SIGKILL,
+	}
+	if group, err := delegatedCgroup(name, uid, gid); err == nil {
+		defer removeCgroup(group)
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
+	return wait(cmd)
+}
+
+// wait runs cmd, passes signals on to it and returns its exit code.
+func wait(cmd *exec.Cmd) (int, error) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return 1, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case s := <-signals:
+			_ = cmd.Process.Signal(s)
+		case err := <-ended:
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+				return max(exit.ExitCode(), 1), nil
+			}
+			return 0, err
+		}
+	}
+}
+
+// childArgs leaves out the flags that name files of root.
+func childArgs(args []string) []string {
+	return slices.DeleteFunc(slices.Clone(args), func(a string) bool {
+		a = strings.TrimLeft(a, "-")
+		return strings.HasPrefix(a, "test.testlogfile=") || strings.HasPrefix(a, "test.gocoverdir=")
+	})
+}
+
+func childEnv(env []string) []string {
+	return slices.DeleteFunc(env, func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return strings.HasPrefix(name, "XDG_") || strings.HasPrefix(name, "DOCKER_") ||
+			slices.Contains([]string{"HOME", "USER", "LOGNAME", "MAIL", "GOCOVERDIR", "TMPDIR"}, name)
+	})
+}
+
+// delegatedCgroup makes a cgroup that belongs to the test user, as systemd
+// makes one for a user's session, where the machine has cgroup v2.
+func delegatedCgroup(name string, uid, gid int) (*os.File, error) {
+	for _, root := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		var st unix.Statfs_t
+		if err := unix.Statfs(root, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
+			continue
+		}
+		parent := filepath.Join(root, name)
+		dir := filepath.Join(parent, "test-"+strconv.Itoa(os.Getpid()))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		for _, f := range []string{"", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} {
+			if err := os.Chown(filepath.Join(dir, f), uid, gid); err != nil {
+				return nil, err
+			}
+		}
+		return os.Open(dir)
+	}
+	return nil, errors.New("no cgroup v2 here")
+}
+
+// removeCgroup ends what tests that were cut off left running.
+func removeCgroup(group *os.File) {
+	defer group.Close()
+	dir := group.Name()
+	_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+	_ = Until(context.Background(), patience, "the tests' cgroup is empty", func() error {
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && path != dir {
+				_ = os.Remove(path)
+			}
+			return nil
+		})
+		return os.Remove(dir)
+	})
+}
