@@ -12,12 +12,13 @@ import (
 //	1 source (string)  2 time in ns (varint)  3 line (bytes)  4 partial (bool)
 type Local struct{}
 
-// Keys of the message's fields: its number, and 0 for a number or 2 for bytes.
+// Keys of the message's fields: 8 times the number, and 0 for a varint or 2
+// for bytes.
 const (
-	keySource  = 1<<3 | 2
-	keyTime    = 2<<3 | 0
-	keyLine    = 3<<3 | 2
-	keyPartial = 4<<3 | 0
+	keySource  = 10
+	keyTime    = 16
+	keyLine    = 26
+	keyPartial = 32
 )
 
 // Append implements Encoder.
