@@ -1,0 +1,132 @@
+package spec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+
+	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+)
+
+// maxUserFile bounds what is read of an image's passwd and group files, in bytes.
+const maxUserFile = 4 << 20
+
+// identity is a user as a process needs it.
+type identity struct {
+	uid, gid uint32
+	groups   []uint32
+	home     string
+}
+
+// lookUser finds the user and the group that spec names ("user", "uid",
+// either with ":group" or ":gid"; "" is root) in the files of rootfs, and the
+// groups to add, by name or number.
+func lookUser(rootfs, spec string, add []string) (identity, error) {
+	passwd, err := readInRoot(rootfs, "/etc/passwd")
+	if err != nil {
+		return identity{}, err
+	}
+	group, err := readInRoot(rootfs, "/etc/group")
+	if err != nil {
+		return identity{}, err
+	}
+	return findUser(passwd, group, spec, add)
+}
+
+// findUser is lookUser on the files' content; nil is a missing file.
+func findUser(passwd, group []byte, spec string, add []string) (identity, error) {
+	u, err := user.GetExecUser(spec, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
+	if err != nil {
+		return identity{}, userError(err)
+	}
+	extra, err := user.GetAdditionalGroups(add, bytes.NewReader(group))
+	if err != nil {
+		return identity{}, userError(err)
+	}
+	slices.Sort(extra)
+	id := identity{home: u.Home}
+	if id.home == "" {
+		id.home = "/"
+	}
+	if id.uid, err = checkID("user", u.Uid); err != nil {
+		return identity{}, err
+	}
+	if id.gid, err = checkID("group", u.Gid); err != nil {
+		return identity{}, err
+	}
+	for _, g := range slices.Concat([]int{u.Gid}, u.Sgids, extra) {
+		gid, err := checkID("group", g)
+		if err != nil {
+			return identity{}, err
+		}
+		if !slices.Contains(id.groups, gid) {
+			id.groups = append(id.groups, gid)
+		}
+	}
+	return id, nil
+}
+
+func userError(err error) error {
+	return fault.InvalidArgument("%w", err)
+}
+
+// checkID refuses ids that no kernel takes; those that the user namespace
+// lacks are refused by checkMapped.
+func checkID(kind string, id int) (uint32, error) {
+	if id < 0 || id > 1<<31-1 {
+		return 0, fault.InvalidArgument("%s id %d is out of range", kind, id)
+	}
+	return uint32(id), nil
+}
+
+// checkMapped refuses an identity that the user namespace has no ids for.
+func checkMapped(id identity, h Host) error {
+	for _, n := range append([]uint32{id.uid, id.gid}, id.groups...) {
+		if h.MaxID != 0 && n > h.MaxID {
+			return fault.InvalidArgument("cannot run as %d:%d: id %d is not in the user namespace, which ends at %d", id.uid, id.gid, n, h.MaxID).
+				WithHint("ask the administrator for more subordinate ids in /etc/subuid and /etc/subgid")
+		}
+	}
+	return nil
+}
+
+// readInRoot reads a file of a root file system that may be hostile: links
+// are followed inside root only, and nothing but a regular file is read.
+// A missing file is nil.
+func readInRoot(root, name string) ([]byte, error) {
+	handle, err := pathrs.OpenInRoot(root, name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open %s of the container: %w", name, err)
+	}
+	defer handle.Close()
+	info, err := handle.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.InvalidArgument("cannot look up users: %s of the container is no regular file", name)
+	}
+	f, err := pathrs.Reopen(handle, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s of the container: %w", name, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxUserFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s of the container: %w", name, err)
+	}
+	if len(b) > maxUserFile {
+		return nil, fault.InvalidArgument("cannot look up users: %s of the container is larger than %d bytes", name, maxUserFile)
+	}
+	return b, nil
+}
