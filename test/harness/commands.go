@@ -45,6 +45,39 @@ func makeImage(ts *testscript.TestScript, neg bool, args []string) {
 	verdict(ts, neg, r.Write(ts.MkAbs(rest[0])))
 }
 
+// hostileArchives loads every hostile archive. One that must be refused and is
+// not, or that takes the engine with it, fails the script.
+func hostileArchives(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: hostile-archives")
+	}
+	s := of(ts)
+	before, err := s.kelp.Status(s.ctx)
+	ts.Check(err)
+	for _, h := range images.HostileArchives() {
+		b, err := h.Make()
+		ts.Check(err)
+		path := ts.MkAbs(h.Name + ".tar")
+		ts.Check(os.WriteFile(path, b, 0o600))
+		out, err := s.kelp.Docker(s.ctx, "load", "-q", "-i", path)
+		ts.Logf("%s: %s (%v)", h.Name, out, err)
+		switch _, leak := os.Stat(images.HostileTarget); {
+		case leak == nil:
+			ts.Fatalf("%s: it wrote %s", h.Name, images.HostileTarget)
+		case err == nil && !h.MayLoad:
+			ts.Fatalf("%s: it was loaded: %s", h.Name, out)
+		case err == nil:
+			_, err = s.kelp.Docker(s.ctx, "rmi", "-f", "hostile")
+			ts.Check(err)
+		}
+	}
+	after, err := s.kelp.Status(s.ctx)
+	ts.Check(err)
+	if after.EnginePID != before.EnginePID {
+		ts.Fatalf("an archive killed the engine")
+	}
+}
+
 // registryDir is where all registries of a script keep their blobs.
 func registryDir(ts *testscript.TestScript) string {
 	dir := filepath.Join(of(ts).kelp.Dir, "registry")

@@ -34,6 +34,7 @@ type script struct {
 //	docker ARGS…, kelp ARGS…           the docker client and the command line
 //	image [flags] NAME FILE            makes a test image (see images.Recipe)
 //	registry VAR [flags]               runs a registry, puts HOST:PORT in $VAR
+//	hostile-archives                   loads each, which must be refused or harmless
 //	push-image [flags] NAME REPO TAG   fills the script's registry store
 //	wait-for REGEX COMMAND ARGS…       repeats until the output matches
 //	capture VAR COMMAND ARGS…          puts what the command prints in $VAR
@@ -41,7 +42,13 @@ type script struct {
 //	dial ADDRESS [TEXT]                connects, sends TEXT, prints the answer
 //	expect FILE COMMAND ARGS…          talks to the command over a terminal
 //	api METHOD PATH [BODY-FILE]        a plain request to the Engine API
+//
+// $KELP_TEST_SCRIPTS names another directory than dir, for scripts that are
+// still being written.
 func Scripts(t *testing.T, dir string) {
+	if d := os.Getenv("KELP_TEST_SCRIPTS"); d != "" {
+		dir = d
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireUniqueNames:  true,
@@ -49,18 +56,19 @@ func Scripts(t *testing.T, dir string) {
 		Setup:               setup,
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"kelpd":      kelpd,
-			"docker":     program("docker"),
-			"kelp":       program("kelp"),
-			"image":      makeImage,
-			"registry":   startRegistry,
-			"push-image": pushImage,
-			"wait-for":   waitFor,
-			"capture":    capture,
-			"freeport":   freePort,
-			"dial":       dial,
-			"expect":     expect,
-			"api":        api,
+			"kelpd":            kelpd,
+			"docker":           program("docker"),
+			"kelp":             program("kelp"),
+			"image":            makeImage,
+			"registry":         startRegistry,
+			"push-image":       pushImage,
+			"hostile-archives": hostileArchives,
+			"wait-for":         waitFor,
+			"capture":          capture,
+			"freeport":         freePort,
+			"dial":             dial,
+			"expect":           expect,
+			"api":              api,
 		},
 	})
 }
