@@ -7,22 +7,24 @@ GO      ?= go
 export CGO_ENABLED := 1
 export GOFLAGS     := -tags=containers_image_openpgp,exclude_graphdriver_btrfs,netgo,osusergo,seccomp
 
-KEEPER := engine/keeper/program/bin/kelp-keeper
+KEEPER  := engine/keeper/program/bin/kelp-keeper
+GREETER := apiserver/cmd/demo/bin/greeter
 
-.PHONY: all build keeper check format lint unit test demo bench fuzz install clean help
+.PHONY: all build embedded check format lint unit test demo bench fuzz install clean help
 
 all: build
 
-build: keeper ## build bin/kelp (the default)
+build: embedded ## build bin/kelp (the default)
 	@GO="$(GO)" hack/build bin/kelp .
 
-# The keeper is embedded in kelp, so it is built first. go build leaves it as
-# it is when nothing it is made of has changed.
-keeper:
+# What is embedded in kelp is built first. go build leaves a program as it is
+# when nothing that it is made of has changed.
+embedded:
 	@hack/need-build-tools
-	@test ! -d engine/keeper/kelp-keeper || GO="$(GO)" hack/build $(KEEPER) ./engine/keeper/kelp-keeper
+	@GO="$(GO)" hack/build $(KEEPER) ./engine/keeper/kelp-keeper
+	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w" -o $(GREETER) ./apiserver/cmd/demo/greeter
 
-check: keeper format lint unit ## what must hold before a commit lands; under a minute when warm
+check: embedded format lint unit ## what must hold before a commit lands; under a minute when warm
 
 format:
 	@GO="$(GO)" hack/check-format
@@ -33,7 +35,7 @@ lint:
 	@! command -v shellcheck >/dev/null || shellcheck $$(find hack -maxdepth 1 -type f) .ci/run
 
 # Tests that start a daemon are in test/ and run by `make test` only.
-unit: keeper
+unit: embedded
 	$(GO) test $$($(GO) list ./... | grep -v /kelp/test/) ./test/arch ./test/images ./test/registry
 
 test: build ## install what tests need and run every test
@@ -57,7 +59,7 @@ install: ## install bin/kelp below DESTDIR/PREFIX
 	install -D -m 0755 bin/kelp "$(DESTDIR)$(PREFIX)/bin/kelp"
 
 clean: ## remove what make built
-	rm -rf bin $(KEEPER)
+	rm -rf bin $(KEEPER) $(GREETER)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10

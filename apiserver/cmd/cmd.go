@@ -25,7 +25,7 @@ func Main(args []string) int {
 		Usage:           "a container engine that needs no root",
 		HideHelpCommand: false,
 		Version:         engine.Version(),
-		Commands:        []*cli.Command{daemonCommand, envCommand, stopCommand, statusCommand, versionCommand},
+		Commands:        []*cli.Command{daemonCommand, envCommand, stopCommand, statusCommand, demoCommand, versionCommand},
 		ExitErrHandler:  func(*cli.Context, error) {}, // errors are printed below
 		Suggest:         true,
 	}
