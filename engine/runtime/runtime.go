@@ -1,15 +1,183 @@
 // Package runtime runs containers with libcontainer, which it alone imports.
 // It is linked into the keeper only.
 //
-// It must not know the engine's records, images or the Engine API.
+// It must not know the engine's records, images or the Engine API, nor what
+// becomes of a process's output.
 package runtime
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
 	_ "github.com/opencontainers/cgroups/devices" // device rules of cgroups
 	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // enters namespaces before Go starts
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/engine/fault"
 )
 
-// Init is a container's first process before it becomes the user's program.
-// It does not return.
-func Init() { libcontainer.Init() }
+// Init is a process of a container before it becomes the user's program. It
+// does not return.
+func Init() {
+	// Containers must not outlive the keeper. The setting is the calling
+	// thread's, which libcontainer locks and executes the program from; it
+	// survives the change of user because libcontainer restores it.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "cannot set the parent-death signal:", err)
+		os.Exit(255)
+	}
+	libcontainer.Init()
+}
+
+// Runtime makes containers. libcontainer keeps a state directory for each
+// that runs.
+type Runtime struct {
+	dir     string
+	threads threads
+}
+
+// New returns a runtime that keeps its state below dir, which it empties: no
+// container outlives the process that made it.
+func New(dir string) (*Runtime, error) {
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, fmt.Errorf("cannot remove the state of earlier containers: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the directory of container states: %w", err)
+	}
+	return &Runtime{dir: dir}, nil
+}
+
+// Config describes a container.
+type Config struct {
+	ID   string
+	Spec *specs.Spec
+	// Cgroup is the container's cgroup as in /proc/PID/cgroup, "" for none.
+	// With SystemdCgroup it is slice:prefix:name.
+	Cgroup        string
+	SystemdCgroup bool
+}
+
+// Container is a container that was started.
+type Container struct {
+	id      string
+	dir     string // libcontainer's state
+	c       *libcontainer.Container
+	threads *threads
+	init    *Process
+	// ownPIDs says that the container's pid namespace ends with its first
+	// process.
+	ownPIDs bool
+}
+
+// Start makes a container and its first process. The process waits before its
+// execve until Run is called, so that its terminal can be connected first.
+//
+// A container whose Start failed leaves nothing behind. One that started is
+// to be destroyed when its first process has ended.
+func (r *Runtime) Start(cfg Config, io IO) (_ *Container, err error) {
+	if cfg.Spec == nil || cfg.Spec.Process == nil || cfg.Spec.Root == nil || cfg.Spec.Linux == nil {
+		return nil, fault.InvalidArgument("the container's spec lacks its process, root or linux section")
+	}
+	if !filepath.IsAbs(cfg.Spec.Root.Path) {
+		return nil, fault.InvalidArgument("the container's root %q is not an absolute path", cfg.Spec.Root.Path)
+	}
+	config, err := convert(cfg)
+	if err != nil {
+		return nil, err
+	}
+	process, err := newProcess(cfg.Spec.Process, io)
+	if err != nil {
+		return nil, err
+	}
+	process.Init = true
+
+	state := filepath.Join(r.dir, cfg.ID)
+	c := &Container{
+		id: cfg.ID, dir: state, threads: &r.threads,
+		ownPIDs: config.Namespaces.IsPrivate(configs.NEWPID),
+	}
+	r.threads.do(func() {
+		if c.c, err = libcontainer.Create(r.dir, cfg.ID, config); err != nil {
+			err = fmt.Errorf("cannot make the container: %w", err)
+			return
+		}
+		if err = c.c.Start(process); err != nil {
+			err = explainStart(err)
+		}
+	})
+	if err != nil { // libcontainer has killed the process but leaves its state
+		return nil, errors.Join(err, os.RemoveAll(state))
+	}
+	if c.init, err = identify(process); err != nil {
+		return nil, errors.Join(err, c.Destroy())
+	}
+	return c, nil
+}
+
+// convert makes libcontainer's configuration of a spec.
+func convert(cfg Config) (*configs.Config, error) {
+	spec := *cfg.Spec
+	linux := *spec.Linux
+	spec.Linux = &linux
+	linux.CgroupsPath = cfg.Cgroup
+	if cfg.Cgroup == "" {
+		linux.Resources = nil // the engine has warned of each limit
+	}
+	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+		CgroupName:       cfg.ID,
+		UseSystemdCgroup: cfg.SystemdCgroup,
+		Spec:             &spec,
+		RootlessEUID:     false, // we are root of our namespace
+		RootlessCgroups:  true,
+	})
+	if err != nil {
+		return nil, fault.InvalidArgument("cannot use the container's spec: %w", err)
+	}
+	return config, nil
+}
+
+// Process is the container's first process.
+func (c *Container) Process() *Process { return c.init }
+
+// Run lets the first process go on to its program.
+func (c *Container) Run() error {
+	if err := c.c.Exec(); err != nil {
+		return fmt.Errorf("cannot let the container's first process go: %w", err)
+	}
+	return nil
+}
+
+// Exec starts a process in the container.
+func (c *Container) Exec(spec *specs.Process, io IO) (*Process, error) {
+	process, err := newProcess(spec, io)
+	if err != nil {
+		return nil, err
+	}
+	c.threads.do(func() {
+		if err = c.c.Start(process); err != nil {
+			err = explainStart(err)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return identify(process)
+}
+
+// KillAll kills every process of the container.
+func (c *Container) KillAll() error {
+	return c.init.Signal(unix.SIGKILL) // the kernel kills the rest of its pid namespace
+}
+
+// Destroy removes what is left of a container whose first process has ended.
+func (c *Container) Destroy() error {
+	err := c.c.Destroy()
+	return errors.Join(err, os.RemoveAll(c.dir))
+}

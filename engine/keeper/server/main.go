@@ -19,6 +19,7 @@ import (
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/engine/runtime"
 )
 
 // grace is how long the engine may take to stop all containers at shutdown.
@@ -72,8 +73,13 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File) error {
 		}
 	}()
 
+	rt, err := runtime.New(filepath.Join(cfg.RuntimeDir, "containers"))
+	if err != nil {
+		return err
+	}
+	tasks := newTasks(rt)
 	engine := &supervisor{argv: cfg.Engine, env: cfg.EngineEnv, listen: api}
-	s := newServer(cfg, engine, stop)
+	s := newServer(cfg, engine, tasks, stop)
 
 	// The socket is served until the engine has ended: stopping containers
 	// needs it.
@@ -82,7 +88,8 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File) error {
 	go func() { served <- s.serve(serveCtx, l) }()
 	engine.run(ctx, grace)
 	stopServing()
-	err := <-served
+	err = <-served
+	tasks.stopAll()
 	if cfg.Sockets == 0 {
 		err = errors.Join(err, os.Remove(cfg.Socket))
 	}

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -67,17 +68,19 @@ type Server struct {
 	started time.Time
 	ops     map[string]op
 	engine  *supervisor
+	tasks   *tasks
 	stop    context.CancelFunc
 	calls   sync.WaitGroup
 }
 
-func newServer(cfg keeper.Config, engine *supervisor, stop context.CancelFunc) *Server {
-	s := &Server{cfg: cfg, started: time.Now(), engine: engine, stop: stop}
+func newServer(cfg keeper.Config, engine *supervisor, tasks *tasks, stop context.CancelFunc) *Server {
+	s := &Server{cfg: cfg, started: time.Now(), engine: engine, tasks: tasks, stop: stop}
 	s.ops = map[string]op{
 		"hello":          s.hello,
 		"shutdown":       s.shutdown,
 		"engine.restart": s.restartEngine,
 	}
+	maps.Copy(s.ops, tasks.ops())
 	return s
 }
 

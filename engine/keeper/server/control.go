@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+// ops are the operations on processes.
+func (t *tasks) ops() map[string]op {
+	return map[string]op{
+		"start":  t.start,
+		"exec":   t.exec,
+		"attach": t.attach,
+		"signal": t.signal,
+		"resize": t.resize,
+		"tasks":  t.list,
+		"watch":  t.watch,
+		"forget": t.forget,
+	}
+}
+
+// signal serves the operation of that name.
+func (t *tasks) signal(_ context.Context, call *call) (any, error) {
+	var req struct {
+		keeper.Ref
+		Signal int  `json:"signal"`
+		All    bool `json:"all"`
+	}
+	if err := call.decode(&req); err != nil {
+		return nil, err
+	}
+	if req.Signal < 1 || req.Signal > 64 {
+		return nil, fault.InvalidArgument("invalid signal: %d", req.Signal)
+	}
+	p, err := t.running(req.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return nil, p.p.Signal(unix.Signal(req.Signal))
+}
+
+// resize serves the operation of that name.
+func (t *tasks) resize(_ context.Context, call *call) (any, error) {
+	var req struct {
+		keeper.Ref
+		Height uint16 `json:"height"`
+		Width  uint16 `json:"width"`
+	}
+	if err := call.decode(&req); err != nil {
+		return nil, err
+	}
+	p, err := t.running(req.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return nil, p.hub.Resize(req.Height, req.Width)
+}
+
+// list serves the operation tasks.
+func (t *tasks) list(context.Context, *call) (any, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all(), nil
+}
+
+// all returns every task.
+//
+// Preconditions: t.mu is held.
+func (t *tasks) all() []keeper.Task {
+	all := []keeper.Task{}
+	for _, c := range t.containers {
+		if c.init != nil {
+			all = append(all, c.init.task)
+		}
+		for _, e := range c.execs {
+			all = append(all, e.task)
+		}
+	}
+	return all
+}
+
+// forget serves the operation of that name.
+func (t *tasks) forget(_ context.Context, call *call) (any, error) {
+	var ref keeper.Ref
+	if err := call.decode(&ref); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.containers[ref.Container]
+	if c == nil {
+		return nil, notFound(ref)
+	}
+	defer t.prune(c)
+	p, err := t.process(ref)
+	switch {
+	case err != nil && (ref.Exec != "" || len(c.waiting) == 0):
+		return nil, err
+	case err != nil: // nothing ran and nothing will
+		for _, w := range c.waiting {
+			w.Leave()
+		}
+		c.waiting = nil
+	case p.task.Status != keeper.Exited:
+		return nil, fault.Conflict("the process still runs")
+	case ref.Exec != "":
+		delete(c.execs, ref.Exec)
+	default:
+		c.init = nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+func TestStart(t *testing.T) {
+	k := newTestKeeper(t)
+	for _, test := range []struct {
+		name string
+		args []string
+		out  string
+		code int
+	}{
+		{"true", []string{"true"}, "", 0},
+		{"exit code", []string{"sh", "-c", "exit 42"}, "", 42},
+		{"killed", []string{"sh", "-c", "sh -c 'kill -9 $$'; exit $?"}, "Killed\n", 137},
+		{"both streams", []string{"sh", "-c", "echo out; echo err >&2"}, "out\nerr\n", 0},
+		{"no files leak in", []string{"sh", "-c", "ls /proc/self/fd"}, "0\n1\n2\n3\n", 0}, // 3 is ls's own
+		{"root in its namespace", []string{"id", "-u"}, "0\n", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			k.t = t
+			out, task := k.run(keeper.StartRequest{ID: "c1", Spec: k.spec(test.args...)})
+			if out != test.out || task.ExitCode != test.code {
+				t.Errorf("got %q and exit code %d, want %q and %d", out, task.ExitCode, test.out, test.code)
+			}
+			if task.PID == 0 || task.StartTime == 0 || task.ExitedAt.Before(task.At) {
+				t.Errorf("bad identity or times: %+v", task)
+			}
+		})
+	}
+	if tasks, err := k.Tasks(k.ctx()); err != nil || len(tasks) != 0 {
+		t.Errorf("tasks left: %v, %v", tasks, err)
+	}
+	if len(k.tasks.containers) != 0 {
+		t.Errorf("containers left: %v", k.tasks.containers)
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	k := newTestKeeper(t)
+	conn, _ := k.attach(keeper.AttachRequest{Ref: keeper.Ref{Container: "c1"}, Stdout: true})
+	_, err := k.Start(k.ctx(), keeper.StartRequest{ID: "c1", Spec: k.spec("nonesuch")})
+	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), `exec: "nonesuch": executable file not found in $PATH`) {
+		t.Errorf("wrong error: %v", err)
+	}
+	// The client waits for a start that works.
+	if _, err := k.Start(k.ctx(), keeper.StartRequest{ID: "c1", Spec: k.spec("echo", "hello")}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(conn); err != nil || string(b) != "hello\n" {
+		t.Errorf("read %q, %v", b, err)
+	}
+	k.exit(keeper.Ref{Container: "c1"})
+}
+
+func TestExec(t *testing.T) {
+	k := newTestKeeper(t)
+	if _, err := k.Start(k.ctx(), keeper.StartRequest{ID: "c1", Spec: k.spec("sleep", "60")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Start(k.ctx(), keeper.StartRequest{ID: "c1", Spec: k.spec("sleep", "60")}); !errdefs.IsConflict(err) {
+		t.Errorf("second start: %v", err)
+	}
+	ref := keeper.Ref{Container: "c1", Exec: "e1"}
+	exec := func(stdin string, args ...string) (string, error) {
+		mine, its := k.pair()
+		defer its.Close()
+		_, err := k.Exec(k.ctx(), keeper.ExecRequest{
+			Ref:     ref,
+			Process: &specs.Process{Args: args, Env: []string{"PATH=/bin"}, Cwd: "/"},
+			Stdio:   keeper.Stdio{Stdin: stdin != "", StdinOnce: true},
+			Attach:  &keeper.AttachRequest{Stdin: stdin != "", Stdout: true, Buffered: []byte(stdin)},
+		}, its)
+		if err != nil {
+			return "", err
+		}
+		its.Close()
+		closeWrite(t, mine)
+		b, err := io.ReadAll(mine)
+		return string(b), errors.Join(err)
+	}
+	out, err := exec("hello", "sh", "-c", "cat; exit 3")
+	if task := k.exit(ref); err != nil || out != "hello" || task.ExitCode != 3 {
+		t.Errorf("got %q, %v, exit code %d", out, err, task.ExitCode)
+	}
+	if _, err := exec("", "nonesuch"); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("missing command: %v", err)
+	}
+	if err := k.Signal(k.ctx(), keeper.Ref{Container: "c1"}, 9, false); err != nil {
+		t.Fatal(err)
+	}
+	if task := k.exit(keeper.Ref{Container: "c1"}); task.ExitCode != 137 {
+		t.Errorf("exit code %d after SIGKILL", task.ExitCode)
+	}
+	if err := k.Signal(k.ctx(), keeper.Ref{Container: "c1"}, 9, false); !errdefs.IsNotFound(err) {
+		t.Errorf("signal to a forgotten process: %v", err)
+	}
+	if _, err := exec("", "true"); !errdefs.IsConflict(err) {
+		t.Errorf("exec in an ended container: %v", err)
+	}
+}

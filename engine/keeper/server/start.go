@@ -1,0 +1,206 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/engine/keeper/stdio"
+	"github.com/kelp-engine/kelp/engine/runtime"
+)
+
+// start serves the operation of that name.
+func (t *tasks) start(_ context.Context, call *call) (any, error) {
+	var req keeper.StartRequest
+	if err := call.decode(&req); err != nil {
+		return nil, err
+	}
+	c, clients, err := t.beginStart(req.ID)
+	if err != nil {
+		return nil, err
+	}
+	started, err := t.startContainer(c, &req, clients)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.starting = false
+	t.prune(c)
+	return started, err
+}
+
+// beginStart claims the id for one start and takes the clients that wait.
+func (t *tasks) beginStart(id string) (*container, []*stdio.Client, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.lookup(id)
+	if c.starting || c.rt != nil || (c.init != nil && c.init.task.Status != keeper.Exited) {
+		return nil, nil, fault.Conflict("container %s is running already", id)
+	}
+	c.starting = true
+	clients := c.waiting
+	c.waiting = nil
+	return c, clients, nil
+}
+
+// startContainer runs the container; clients are attached from its first
+// output on. When it fails they wait for the next start.
+func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients []*stdio.Client) (_ keeper.Started, err error) {
+	hub := stdio.NewHub(stdio.Options{TTY: req.Stdio.TTY, StdinOnce: req.Stdio.StdinOnce})
+	for _, client := range clients {
+		hub.Attach(client)
+	}
+	defer func() {
+		if err != nil {
+			left := hub.Discard()
+			t.mu.Lock()
+			c.waiting = append(left, c.waiting...)
+			t.mu.Unlock()
+		}
+	}()
+	if err := t.joinSandbox(req); err != nil {
+		return keeper.Started{}, err
+	}
+	files, err := stdio.Open(req.Stdio.TTY, req.Stdio.Stdin)
+	if err != nil {
+		return keeper.Started{}, err
+	}
+	rt, err := t.rt.Start(runtime.Config{
+		ID: req.ID, Spec: req.Spec, Cgroup: req.Cgroup, SystemdCgroup: req.SystemdCgroup,
+	}, processIO(files, req.Stdio))
+	if err != nil {
+		files.CloseAll()
+		return keeper.Started{}, err
+	}
+	p := &process{hub: hub, p: rt.Process(), task: keeper.Task{
+		Ref: keeper.Ref{Container: req.ID}, Started: identity(rt.Process()), Status: keeper.Running,
+	}}
+	if err := connect(hub, files); err != nil {
+		return keeper.Started{}, errors.Join(err, rt.KillAll(), reap(rt))
+	}
+	// From here on the process counts: whatever happens to it is an exit.
+	t.mu.Lock()
+	c.rt, c.init = rt, p
+	clear(c.execs)
+	t.mu.Unlock()
+	t.ended.Add(1)
+	go t.await(c, p)
+	if err := rt.Run(); err != nil {
+		slog.Warn("a container's first process ended too early", "container", c.id, "error", err)
+		_ = rt.KillAll()
+	}
+	return p.task.Started, nil
+}
+
+// joinSandbox makes the spec's network namespace that of the sandbox.
+func (t *tasks) joinSandbox(req *keeper.StartRequest) error {
+	if req.Sandbox == "" {
+		return nil
+	}
+	if req.Spec == nil || req.Spec.Linux == nil {
+		return fault.InvalidArgument("the container's spec lacks its linux section")
+	}
+	if t.nets == nil {
+		return fault.NotImplemented("this keeper has no networks")
+	}
+	path, err := t.nets.NetNS(req.Sandbox)
+	if err != nil {
+		return err
+	}
+	namespaces := slices.DeleteFunc(req.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.NetworkNamespace
+	})
+	req.Spec.Linux.Namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: path})
+	return nil
+}
+
+func processIO(f *stdio.Files, s keeper.Stdio) runtime.IO {
+	return runtime.IO{
+		Stdin: f.Stdin, Stdout: f.Stdout, Stderr: f.Stderr, Console: f.Console,
+		Height: s.Height, Width: s.Width,
+	}
+}
+
+// connect gives the hub the keeper's side of a started process's files.
+func connect(hub *stdio.Hub, f *stdio.Files) error {
+	f.CloseProcess()
+	if f.ConsolePeer == nil {
+		hub.Connect(f.Input, f.Output, f.Errors, nil)
+		return nil
+	}
+	defer f.ConsolePeer.Close()
+	terminal, err := runtime.ReceiveTerminal(f.ConsolePeer)
+	if err != nil {
+		return err
+	}
+	hub.Connect(nil, nil, nil, terminal)
+	return nil
+}
+
+func identity(p *runtime.Process) keeper.Started {
+	return keeper.Started{PID: p.PID, StartTime: p.StartTime, At: time.Now()}
+}
+
+// reap waits for a container that was killed before anybody knew it.
+func reap(rt *runtime.Container) error {
+	_, err := rt.Process().Wait()
+	return errors.Join(err, rt.Destroy())
+}
+
+// exec serves the operation of that name.
+func (t *tasks) exec(_ context.Context, call *call) (any, error) {
+	var req keeper.ExecRequest
+	if err := call.decode(&req); err != nil {
+		return nil, err
+	}
+	if req.Exec == "" || req.Process == nil {
+		return nil, fault.InvalidArgument("an exec needs an id and a process")
+	}
+	hub := stdio.NewHub(stdio.Options{TTY: req.Stdio.TTY, StdinOnce: req.Stdio.StdinOnce})
+	if req.Attach != nil {
+		client, err := newClient(call, req.Attach)
+		if err != nil {
+			return nil, err
+		}
+		hub.Attach(client)
+	}
+	p, err := t.startExec(&req, hub)
+	if err != nil {
+		for _, client := range hub.Discard() {
+			client.Release() // the engine tells it what went wrong
+		}
+		return nil, err
+	}
+	return p.task.Started, nil
+}
+
+func (t *tasks) startExec(req *keeper.ExecRequest, hub *stdio.Hub) (*process, error) {
+	c, rt, err := t.runningContainer(req.Container)
+	if err != nil {
+		return nil, err
+	}
+	files, err := stdio.Open(req.Stdio.TTY, req.Stdio.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	rp, err := rt.Exec(req.Process, processIO(files, req.Stdio))
+	if err != nil {
+		files.CloseAll()
+		return nil, err
+	}
+	p := &process{hub: hub, p: rp, task: keeper.Task{Ref: req.Ref, Started: identity(rp), Status: keeper.Running}}
+	if err := connect(hub, files); err != nil {
+		_, werr := rp.Kill()
+		return nil, errors.Join(err, werr)
+	}
+	t.mu.Lock()
+	c.execs[req.Exec] = p
+	t.mu.Unlock()
+	t.ended.Add(1)
+	go t.await(c, p)
+	return p, nil
+}

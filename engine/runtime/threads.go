@@ -1,0 +1,44 @@
+package runtime
+
+import (
+	stdruntime "runtime"
+	"sync"
+)
+
+// threads runs functions on operating system threads that live as long as the
+// program. Processes are started from them, because the kernel sends a child
+// its parent-death signal when the thread that started it ends, and Go ends
+// threads that a goroutine had locked.
+type threads struct {
+	mu   sync.Mutex
+	idle []chan func()
+}
+
+// do runs f on one of the threads and waits for it.
+func (t *threads) do(f func()) {
+	thread := t.take()
+	done := make(chan struct{})
+	thread <- func() { defer close(done); f() }
+	<-done
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idle = append(t.idle, thread)
+}
+
+func (t *threads) take() chan func() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.idle); n > 0 {
+		thread := t.idle[n-1]
+		t.idle = t.idle[:n-1]
+		return thread
+	}
+	thread := make(chan func())
+	go func() {
+		stdruntime.LockOSThread() // never unlocked, never returned from
+		for f := range thread {
+			f()
+		}
+	}()
+	return thread
+}
