@@ -1,0 +1,213 @@
+// Package forward carries traffic between containers and the host's sockets:
+// outward through a gVisor stack at the end of a network's uplink, inward from
+// published ports. Everything that a container sends is taken for hostile:
+// flows, pending dials and buffers are bounded.
+//
+// It must not know containers, records or Docker's API.
+package forward
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/kelp-engine/kelp/netstack/link"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+)
+
+const nicID tcpip.NICID = 1
+
+// gsoSize is the largest TCP segment that crosses the uplink in one piece.
+const gsoSize = 65535
+
+// EgressConfig says what NewEgress serves.
+type EgressConfig struct {
+	// Bridge is the network whose way out it is, Uplink its uplink. Both must
+	// stay open until Close has returned.
+	Bridge *link.Bridge
+	Uplink *link.Uplink
+	// IPv6 says that the network has IPv6 addresses.
+	IPv6 bool
+	// ReachesHost tells whether the container with this address asked for the
+	// host's loopback services at HostGateway. Nil is nobody.
+	ReachesHost func(netip.Addr) bool
+	// StackOnly keeps all traffic in the gVisor stack. Else, where the kernel
+	// can, a TCP connection that was let in is handed to kernel sockets.
+	StackOnly bool
+	Log       *slog.Logger
+}
+
+// Egress is one network's way out.
+type Egress struct {
+	*core
+	cancel context.CancelFunc
+	tcp    *tcpFlows
+	udp    *udpFlows
+	ping   *pingFlows
+}
+
+// core is what all kinds of flows of a network share.
+type core struct {
+	cfg    EgressConfig
+	log    *slog.Logger
+	policy policy
+	stack  *stack.Stack
+	dialer net.Dialer
+	// tasks are all goroutines but those of the stack.
+	tasks sync.WaitGroup
+}
+
+// NewEgress starts to serve the uplink.
+func NewEgress(cfg EgressConfig) (*Egress, error) {
+	c := &core{cfg: cfg, log: cfg.Log, policy: policy{reachesHost: cfg.ReachesHost}}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount}
+	ep, err := fdbased.New(&fdbased.Options{
+		FDs:                []int{cfg.Uplink.Socket},
+		MTU:                uint32(cfg.Uplink.MTU),
+		EthernetHeader:     true,
+		Address:            tcpip.LinkAddress(cfg.Uplink.StackMAC),
+		GSOMaxSize:         gsoSize,
+		PacketDispatchMode: fdbased.RecvMMsg,
+		// The kernel leaves checksums of local senders to the device.
+		RXChecksumOffload: true,
+		// One reader in no fanout group: every packet comes to this socket.
+		PreConfigured:        true,
+		IsPacketSocket:       []bool{true},
+		ProcessorsPerChannel: 1,
+		ClosedFunc:           c.linkClosed,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the uplink: %w", err)
+	}
+	if err := c.newStack(ep); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Egress{core: c, cancel: cancel, tcp: newTCPFlows(ctx, c), udp: newUDPFlows(ctx, c), ping: newPingFlows(c)}, nil
+}
+
+// newStack builds the stack with the uplink as its only interface. It answers
+// for every address there is (promiscuous, spoofing) and owns none.
+func (c *core) newStack(ep stack.LinkEndpoint) error {
+	s := stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+	})
+	c.stack = s
+	if err := c.tuneTCP(); err != nil {
+		return err
+	}
+	if err := s.CreateNICWithOptions(nicID, ep, stack.NICOptions{Name: "uplink"}); err != nil {
+		return fmt.Errorf("cannot attach the uplink: %s", err)
+	}
+	if err := s.SetPromiscuousMode(nicID, true); err != nil {
+		return fmt.Errorf("cannot accept all destinations: %s", err)
+	}
+	if err := s.SetSpoofing(nicID, true); err != nil {
+		return fmt.Errorf("cannot answer for all destinations: %s", err)
+	}
+	kernel := tcpip.LinkAddress(c.cfg.Uplink.KernelMAC)
+	for _, way := range []struct {
+		proto  tcpip.NetworkProtocolNumber
+		subnet tcpip.Subnet
+		via    netip.Addr
+	}{
+		{header.IPv4ProtocolNumber, header.IPv4EmptySubnet, uplinkKernel4},
+		{header.IPv6ProtocolNumber, header.IPv6EmptySubnet, uplinkKernel6},
+	} {
+		via := tcpip.AddrFromSlice(way.via.AsSlice())
+		if err := s.AddStaticNeighbor(nicID, way.proto, via, kernel); err != nil {
+			return fmt.Errorf("cannot enter the kernel's address: %s", err)
+		}
+		s.AddRoute(tcpip.Route{Destination: way.subnet, Gateway: via, NIC: nicID})
+	}
+	return nil
+}
+
+// The stack's next hop; nothing needs the address but its neighbour table.
+var (
+	uplinkKernel4 = netip.MustParseAddr("169.254.255.2")
+	uplinkKernel6 = netip.MustParseAddr("fe80::6b65:6c70:2")
+)
+
+// tuneTCP fits the stack's TCP to a link that loses nothing and whose far end
+// is on the same machine.
+func (c *core) tuneTCP() error {
+	sack := tcpip.TCPSACKEnabled(true)
+	// RACK and a congestion window that shrinks on loss only cost here.
+	recovery := tcpip.TCPRecovery(0)
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 256 << 10, Max: maxStackBuffer}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 256 << 10, Max: maxStackBuffer}
+	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &receive, &send} {
+		if err := c.stack.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
+			return fmt.Errorf("cannot set a TCP option of the stack: %s", err)
+		}
+	}
+	return nil
+}
+
+// Close ends every flow and stops reading the uplink.
+func (e *Egress) Close() {
+	e.cancel()
+	e.tcp.close()
+	e.udp.close()
+	e.ping.close()
+	// From here on no packet comes in that could start a task.
+	if err := e.stack.RemoveNIC(nicID); err != nil {
+		e.log.Warn("cannot detach a network's uplink", "error", err.String())
+	}
+	e.tasks.Wait()
+	e.stack.Destroy()
+}
+
+func (c *core) linkClosed(err tcpip.Error) {
+	if err != nil {
+		c.log.Error("a network has lost its way out", "error", err.String())
+	}
+}
+
+// send puts a complete IP packet on the uplink, towards the containers.
+func (c *core) send(packet []byte) {
+	proto := header.IPv4ProtocolNumber
+	if header.IPVersion(packet) == header.IPv6Version {
+		proto = header.IPv6ProtocolNumber
+	}
+	err := c.stack.WritePacketToRemote(nicID, tcpip.LinkAddress(c.cfg.Uplink.KernelMAC), proto, buffer.MakeWithData(packet))
+	if err != nil {
+		c.log.Debug("cannot send a packet to a container", "error", err.String())
+	}
+}
+
+// flowID names a flow as the container sees it.
+type flowID struct {
+	container, remote netip.AddrPort
+}
+
+func flowOf(id stack.TransportEndpointID) flowID {
+	return flowID{
+		container: netip.AddrPortFrom(addrFrom(id.RemoteAddress), id.RemotePort),
+		remote:    netip.AddrPortFrom(addrFrom(id.LocalAddress), id.LocalPort),
+	}
+}
+
+func addrFrom(a tcpip.Address) netip.Addr {
+	addr, _ := netip.AddrFromSlice(a.AsSlice())
+	return addr
+}

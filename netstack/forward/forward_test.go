@@ -1,0 +1,230 @@
+package forward
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kelp-engine/kelp/netstack/link"
+	"github.com/kelp-engine/kelp/test/nstest"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
+
+var (
+	gateway4   = netip.MustParseAddr("172.17.0.1")
+	container4 = netip.MustParseAddr("172.17.0.2")
+	gateway6   = netip.MustParseAddr("fd00:17::1")
+	container6 = netip.MustParseAddr("fd00:17::2")
+)
+
+// network is a bridge with a way out and one container's namespace on it.
+type testNetwork struct {
+	bridge    *link.Bridge
+	container *link.Namespace
+	egress    *Egress
+}
+
+func newNetwork(t testing.TB, cfg EgressConfig) *testNetwork {
+	t.Helper()
+	bridge, err := link.NewBridge(link.BridgeConfig{
+		Name: "br0", MTU: 1500,
+		Gateways: []netip.Prefix{netip.PrefixFrom(gateway4, 16), netip.PrefixFrom(gateway6, 64)},
+	})
+	check(t, err)
+	check(t, bridge.TransparentErr)
+	ns, err := link.NewNamespace()
+	check(t, err)
+	check(t, ns.LoopbackUp())
+	check(t, bridge.AddPort(ns, link.Port{
+		Name: "v1", Device: "eth0", MAC: link.RandomMAC(),
+		Addresses: []netip.Prefix{netip.PrefixFrom(container4, 16), netip.PrefixFrom(container6, 64)},
+	}))
+	check(t, ns.SetDefaultRoute("eth0", gateway4))
+	check(t, ns.SetDefaultRoute("eth0", gateway6))
+	uplink, err := bridge.AddUplink()
+	check(t, err)
+	cfg.Bridge, cfg.Uplink, cfg.IPv6 = bridge, uplink, true
+	cfg.Log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	e, err := NewEgress(cfg)
+	check(t, err)
+	t.Cleanup(func() {
+		e.Close()
+		check(t, uplink.Close())
+		check(t, ns.Close())
+		check(t, bridge.Close())
+	})
+	return &testNetwork{bridge, ns, e}
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// dial connects from the container.
+func (n *testNetwork) dial(network, addr string) (c net.Conn, err error) {
+	err = n.container.Do(func() error {
+		d := net.Dialer{Timeout: 5 * time.Second}
+		c, err = d.Dial(network, addr)
+		return err
+	})
+	return c, err
+}
+
+// bothWays runs a test with the kernel carrying connections and with the stack.
+func bothWays(t *testing.T, f func(t *testing.T, n *testNetwork)) {
+	for name, stackOnly := range map[string]bool{"kernel": false, "stack": true} {
+		t.Run(name, func(t *testing.T) { f(t, newNetwork(t, EgressConfig{StackOnly: stackOnly})) })
+	}
+}
+
+func TestTCPOut(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		for _, host := range []string{nstest.HostIPv4, nstest.HostIPv6} {
+			l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+			check(t, err)
+			defer l.Close()
+			data := make([]byte, 5<<20)
+			rand.Read(data)
+			go func() {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				got, _ := io.ReadAll(c) // until the half-close
+				c.Write(got)
+			}()
+			c, err := n.dial("tcp", l.Addr().String())
+			check(t, err)
+			go func() {
+				c.Write(data)
+				c.(*net.TCPConn).CloseWrite()
+			}()
+			got, err := io.ReadAll(c)
+			check(t, err)
+			if !bytes.Equal(got, data) {
+				t.Fatalf("%d bytes came back changed, of %d", len(got), len(data))
+			}
+		}
+	})
+}
+
+func TestTCPRefusedAtOnce(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		for name, want := range map[string]error{
+			net.JoinHostPort(nstest.HostIPv4, "9"): unix.ECONNREFUSED,
+			net.JoinHostPort(nstest.HostIPv6, "9"): unix.ECONNREFUSED,
+			"203.0.113.1:80":                       unix.ENETUNREACH, // the host has no route
+			"169.254.255.254:80":                   unix.EHOSTUNREACH,
+			"0.1.2.3:80":                           unix.EHOSTUNREACH,
+		} {
+			start := time.Now()
+			_, err := n.dial("tcp", name)
+			if !errors.Is(err, want) {
+				t.Errorf("%s: got %v, want %v", name, err, want)
+			}
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("%s: the answer took %s", name, took)
+			}
+		}
+	})
+}
+
+func TestTCPReset(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		l, err := net.Listen("tcp4", nstest.HostIPv4+":0")
+		check(t, err)
+		defer l.Close()
+		c, err := n.dial("tcp", l.Addr().String())
+		check(t, err)
+		host, err := l.Accept()
+		check(t, err)
+		abortTCP(host.(*net.TCPConn))
+		c.SetReadDeadline(time.Now().Add(3 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+			t.Fatalf("the host's reset became %v", err)
+		}
+	})
+}
+
+func TestHostLoopbackOnlyWhenAsked(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	check(t, err)
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	n := newNetwork(t, EgressConfig{ReachesHost: func(a netip.Addr) bool { return a == container4 }})
+	c, err := n.dial("tcp", net.JoinHostPort(HostGateway4.String(), port))
+	check(t, err)
+	c.Close()
+	if _, err := n.dial("tcp", net.JoinHostPort(gateway4.String(), port)); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("the gateway answered %v", err)
+	}
+}
+
+func TestUDPOut(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		for _, host := range []string{nstest.HostIPv4, nstest.HostIPv6} {
+			pc, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+			check(t, err)
+			defer pc.Close()
+			go func() {
+				buf := make([]byte, maxDatagram)
+				for {
+					n, from, err := pc.ReadFrom(buf)
+					if err != nil {
+						return
+					}
+					pc.WriteTo(buf[:n], from)
+				}
+			}()
+			c, err := n.dial("udp", pc.LocalAddr().String())
+			check(t, err)
+			for _, size := range []int{1, 100, 1400, 9000, 60000} {
+				data := make([]byte, size)
+				rand.Read(data)
+				_, err := c.Write(data)
+				check(t, err)
+				c.SetReadDeadline(time.Now().Add(3 * time.Second))
+				buf := make([]byte, maxDatagram)
+				k, err := c.Read(buf)
+				if err != nil || !bytes.Equal(buf[:k], data) {
+					t.Fatalf("%s: %d bytes of a datagram of %d came back: %v", host, k, size, err)
+				}
+			}
+		}
+	})
+}
+
+func TestUDPRefused(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		for _, addr := range []string{nstest.HostIPv4 + ":9", "[" + nstest.HostIPv6 + "]:9"} {
+			c, err := n.dial("udp", addr)
+			check(t, err)
+			c.Write([]byte("x"))
+			c.SetReadDeadline(time.Now().Add(3 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNREFUSED) {
+				t.Fatalf("%s: a closed port answered %v", addr, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,199 @@
+package forward
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+)
+
+const (
+	// maxPingFlows bounds a network's concurrent pings.
+	maxPingFlows = 256
+	// pingIdle ends a ping that is no longer answered.
+	pingIdle = 15 * time.Second
+)
+
+// pingFlows are the echo requests that a network's containers have under way.
+// The identifier of a ping takes the place of the ports in a flowID.
+type pingFlows struct {
+	*core
+
+	mu     sync.Mutex
+	closed bool
+	flows  map[flowID]*pingFlow
+	// forbidden says once in the log why pings are answered with an error.
+	forbidden sync.Once
+}
+
+// pingFlow is one container's ping of one host: a ping socket that its
+// identifier is translated to.
+type pingFlow struct {
+	id    flowID
+	outer *net.UDPConn // an unprivileged ICMP socket, which net treats alike
+	used  atomic.Int64
+}
+
+func newPingFlows(c *core) *pingFlows {
+	p := &pingFlows{core: c, flows: map[flowID]*pingFlow{}}
+	c.stack.SetTransportProtocolHandler(icmp.ProtocolNumber4, p.handle4)
+	c.stack.SetTransportProtocolHandler(icmp.ProtocolNumber6, p.handle6)
+	return p
+}
+
+func (p *pingFlows) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, f := range p.flows {
+		f.outer.Close()
+	}
+}
+
+// handle4 takes every ICMP message, so that the stack itself answers none.
+func (p *pingFlows) handle4(_ stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	echo := copyPacket(pkt)
+	h := header.ICMPv4(echo.payload())
+	if len(h) >= header.ICMPv4MinimumSize && h.Type() == header.ICMPv4Echo {
+		ip := header.IPv4(echo.bytes)
+		p.handle(addrFrom(ip.SourceAddress()), addrFrom(ip.DestinationAddress()), h.Ident(), echo)
+	}
+	return true
+}
+
+func (p *pingFlows) handle6(_ stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	echo := copyPacket(pkt)
+	h := header.ICMPv6(echo.payload())
+	if len(h) >= header.ICMPv6EchoMinimumSize && h.Type() == header.ICMPv6EchoRequest {
+		ip := header.IPv6(echo.bytes)
+		p.handle(addrFrom(ip.SourceAddress()), addrFrom(ip.DestinationAddress()), h.Ident(), echo)
+	}
+	return true
+}
+
+func (p *pingFlows) handle(container, remote netip.Addr, ident uint16, echo packet) {
+	id := flowID{netip.AddrPortFrom(container, ident), netip.AddrPortFrom(remote, ident)}
+	target, ok := p.policy.target(container, remote)
+	if !ok {
+		p.send(unreachableFor(id, prohibited, echo.bytes))
+		return
+	}
+	f, err := p.flow(id, target)
+	if err == nil {
+		f.used.Store(now())
+		_, err = f.outer.Write(echo.payload()) // the kernel puts its own identifier and checksum
+	}
+	if err == nil {
+		return
+	}
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		p.forbidden.Do(func() {
+			p.log.Warn("the host does not let its users ping, so containers cannot ping beyond their network",
+				"hint", "as root: sysctl -w net.ipv4.ping_group_range='0 2147483647'")
+		})
+	}
+	if why, ok := refusalFor(err); ok {
+		p.send(unreachableFor(id, why, echo.bytes))
+	}
+}
+
+// flow finds or opens the socket of a ping.
+func (p *pingFlows) flow(id flowID, target netip.Addr) (*pingFlow, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := p.flows[id]; f != nil {
+		return f, nil
+	}
+	if p.closed {
+		return nil, net.ErrClosed
+	}
+	if len(p.flows) >= maxPingFlows {
+		return nil, unix.ENOBUFS
+	}
+	outer, err := dialPing(target)
+	if err != nil {
+		return nil, err
+	}
+	f := &pingFlow{id: id, outer: outer}
+	p.flows[id] = f
+	p.tasks.Go(func() { p.read(f) })
+	return f, nil
+}
+
+// dialPing opens an unprivileged ICMP socket (see ping_group_range in icmp(7)).
+func dialPing(target netip.Addr) (*net.UDPConn, error) {
+	proto := unix.IPPROTO_ICMP
+	if target.Is6() {
+		proto = unix.IPPROTO_ICMPV6
+	}
+	fd, err := unix.Socket(family(target), unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	f := os.NewFile(uintptr(fd), "ping")
+	defer f.Close() // FileConn keeps a copy
+	if err := unix.Connect(fd, sockaddr(netip.AddrPortFrom(target, 0))); err != nil {
+		return nil, os.NewSyscallError("connect", err)
+	}
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
+}
+
+// read passes answers on until the ping has been quiet for a while.
+func (p *pingFlows) read(f *pingFlow) {
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.flows, f.id)
+		f.outer.Close()
+	}()
+	buf := make([]byte, p.cfg.Uplink.MTU)
+	for {
+		_ = f.outer.SetReadDeadline(time.Now().Add(pingIdle))
+		n, err := f.outer.Read(buf)
+		switch {
+		case err == nil:
+			p.answer(f.id, buf[:n])
+		case time.Duration(now()-f.used.Load()) > pingIdle, errors.Is(err, net.ErrClosed):
+			return
+		}
+	}
+}
+
+// answer sends an echo reply under the container's own identifier.
+func (p *pingFlows) answer(id flowID, reply []byte) {
+	if len(reply) < header.ICMPv4MinimumSize {
+		return
+	}
+	from, to := id.remote.Addr(), id.container.Addr()
+	if from.Is4() {
+		pkt, payload := ipPacket(from, to, header.ICMPv4ProtocolNumber, len(reply))
+		copy(payload, reply)
+		h := header.ICMPv4(payload)
+		h.SetType(header.ICMPv4EchoReply)
+		h.SetIdent(id.container.Port())
+		h.SetChecksum(0)
+		h.SetChecksum(^checksum.Checksum(payload, 0))
+		p.send(pkt)
+		return
+	}
+	pkt, payload := ipPacket(from, to, header.ICMPv6ProtocolNumber, len(reply))
+	copy(payload, reply)
+	h := header.ICMPv6(payload)
+	h.SetType(header.ICMPv6EchoReply)
+	h.SetIdent(id.container.Port())
+	setICMPv6Checksum(h, from, to)
+	p.send(pkt)
+}

@@ -1,0 +1,111 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+
+	"github.com/kelp-engine/kelp/netstack/link"
+	"golang.org/x/sys/unix"
+)
+
+// Target is where the connections to a published port go.
+type Target struct {
+	// Bridge is the container's network.
+	Bridge *link.Bridge
+	// Container is the address and port to dial from inside the network.
+	Container netip.AddrPort
+	// Gateway is the network's own address of the same family. It stands in
+	// for clients whose address the container could not answer.
+	Gateway netip.Addr
+	// Subnets are the networks that the container reaches without a router.
+	Subnets []netip.Prefix
+	Log     *slog.Logger
+}
+
+// ErrPortTaken is in the error of a publication whose port is in use.
+var ErrPortTaken = errors.New("port is already allocated")
+
+// ErrPortForbidden is in the error of a publication whose port the host
+// reserves for root.
+var ErrPortForbidden = errors.New("the host keeps this port from ordinary users")
+
+// Publish listens on the host and carries what comes there to the target.
+// Port 0 takes a free one; the address in use is returned. proto is "tcp" or
+// "udp". Closing ends all connections made through it.
+func Publish(proto string, host netip.AddrPort, t Target) (io.Closer, netip.AddrPort, error) {
+	if t.Log == nil {
+		t.Log = slog.New(slog.DiscardHandler)
+	}
+	switch proto {
+	case "tcp":
+		return publishTCP(host, t)
+	case "udp":
+		return publishUDP(host, t)
+	}
+	return nil, netip.AddrPort{}, fmt.Errorf("cannot publish a port of protocol %s", proto)
+}
+
+// BindError says that a host's port could not be had, in the words that
+// Docker's tools match on.
+type BindError struct {
+	Host  netip.AddrPort
+	Cause error
+}
+
+func (e *BindError) Error() string {
+	return "Bind for " + e.Host.String() + " failed: " + e.Cause.Error()
+}
+
+// Unwrap returns the cause: ErrPortTaken, ErrPortForbidden or the system's.
+func (e *BindError) Unwrap() error { return e.Cause }
+
+func bindError(host netip.AddrPort, err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		err = ErrPortTaken
+	case errors.Is(err, unix.EACCES):
+		err = ErrPortForbidden
+	}
+	return &BindError{Host: host, Cause: err}
+}
+
+// listenConfig keeps IPv6 listeners off IPv4, which has listeners of its own.
+func listenConfig(network string) net.ListenConfig {
+	lc := net.ListenConfig{}
+	lc.SetMultipathTCP(false)
+	if strings.HasSuffix(network, "6") {
+		lc.Control = func(_, _ string, c syscall.RawConn) error {
+			var err error
+			ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1) })
+			return errors.Join(ctl, err)
+		}
+	}
+	return lc
+}
+
+func network(proto string, a netip.Addr) string {
+	if a.Is4() {
+		return proto + "4"
+	}
+	return proto + "6"
+}
+
+// clientAs is the address under which the container sees a client: its own,
+// unless the container could not answer that.
+func (t Target) clientAs(client netip.AddrPort) (_ netip.AddrPort, foreign bool) {
+	a := client.Addr()
+	own := !t.Bridge.Transparent || a.Is4() != t.Container.Addr().Is4() || a.IsLoopback() || a.IsLinkLocalUnicast() || a == t.Gateway
+	for _, s := range t.Subnets {
+		own = own || s.Contains(a)
+	}
+	if own {
+		return netip.AddrPortFrom(t.Gateway, 0), false
+	}
+	return client, true
+}

@@ -1,0 +1,245 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
+)
+
+// maxInboundUDP bounds the clients of one published UDP port; the one that was
+// quiet the longest makes room for a new one.
+const maxInboundUDP = 4096
+
+// publishedUDP is one UDP port of the host.
+type publishedUDP struct {
+	target Target
+	conn   *net.UDPConn
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	clients map[udpClient]*inboundUDP
+}
+
+// udpClient is a client and the host's address that it speaks to, which
+// answers must come from.
+type udpClient struct {
+	from netip.AddrPort
+	to   netip.Addr
+}
+
+// inboundUDP is the socket that stands for a client inside the network.
+type inboundUDP struct {
+	inner *net.UDPConn
+	used  atomic.Int64
+}
+
+func publishUDP(host netip.AddrPort, t Target) (io.Closer, netip.AddrPort, error) {
+	lc := listenConfig(network("udp", host.Addr()))
+	c, err := lc.ListenPacket(context.Background(), network("udp", host.Addr()), host.String())
+	if err != nil {
+		return nil, netip.AddrPort{}, bindError(host, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &publishedUDP{target: t, conn: c.(*net.UDPConn), cancel: cancel, clients: map[udpClient]*inboundUDP{}}
+	if err := p.askDestination(); err != nil {
+		cancel()
+		c.Close()
+		return nil, netip.AddrPort{}, bindError(host, err)
+	}
+	p.tasks.Go(p.receive)
+	p.tasks.Go(func() { p.sweep(ctx) })
+	return p, unmapped(c.LocalAddr().(*net.UDPAddr).AddrPort()), nil
+}
+
+// askDestination has the kernel tell which of the host's addresses a datagram
+// came to.
+func (p *publishedUDP) askDestination() error {
+	raw, err := p.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	level, opt := unix.SOL_IP, unix.IP_PKTINFO
+	if p.target.isHost6(p.conn) {
+		level, opt = unix.SOL_IPV6, unix.IPV6_RECVPKTINFO
+	}
+	ctl := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, opt, 1) })
+	return errors.Join(ctl, err)
+}
+
+func (Target) isHost6(c *net.UDPConn) bool {
+	return !unmapped(c.LocalAddr().(*net.UDPAddr).AddrPort()).Addr().Is4()
+}
+
+// Close stops listening and forgets all clients.
+func (p *publishedUDP) Close() error {
+	p.cancel()
+	err := p.conn.Close()
+	p.mu.Lock()
+	p.closed = true
+	for _, c := range p.clients {
+		c.inner.Close()
+	}
+	p.mu.Unlock()
+	p.tasks.Wait()
+	return err
+}
+
+// receive carries datagrams of all clients to the container.
+func (p *publishedUDP) receive() {
+	buf, oob := make([]byte, maxDatagram), make([]byte, 128)
+	for {
+		n, oobn, _, from, err := p.conn.ReadMsgUDPAddrPort(buf, oob)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // an ICMP error that one of our answers caused
+		}
+		c, err := p.client(udpClient{unmapped(from), destination(oob[:oobn])})
+		if err != nil {
+			p.target.Log.Debug("cannot reach a published port's container", "target", p.target.Container, "error", err)
+			continue
+		}
+		c.used.Store(now())
+		_, _ = c.inner.Write(buf[:n])
+	}
+}
+
+// destination reads a datagram's local address from its control message.
+func destination(oob []byte) netip.Addr {
+	var c4 ipv4.ControlMessage
+	if err := c4.Parse(oob); err == nil && c4.Dst != nil {
+		a, _ := netip.AddrFromSlice(c4.Dst)
+		return a.Unmap()
+	}
+	var c6 ipv6.ControlMessage
+	if err := c6.Parse(oob); err == nil && c6.Dst != nil {
+		a, _ := netip.AddrFromSlice(c6.Dst)
+		return a
+	}
+	return netip.Addr{}
+}
+
+// client finds or makes the socket that stands for a client.
+func (p *publishedUDP) client(id udpClient) (*inboundUDP, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.clients[id]; c != nil {
+		return c, nil
+	}
+	if p.closed {
+		return nil, net.ErrClosed
+	}
+	local, foreign := p.target.clientAs(id.from)
+	inner, err := p.target.dialUDP(local, foreign)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.clients) >= maxInboundUDP {
+		p.dropOldest()
+	}
+	c := &inboundUDP{inner: inner}
+	c.used.Store(now())
+	p.clients[id] = c
+	p.tasks.Go(func() { p.answer(id, c) })
+	return c, nil
+}
+
+// dropOldest makes room for a client.
+//
+// Preconditions: p.mu is held.
+func (p *publishedUDP) dropOldest() {
+	var oldest udpClient
+	var least int64 = -1
+	for id, c := range p.clients {
+		if used := c.used.Load(); least < 0 || used < least {
+			oldest, least = id, used
+		}
+	}
+	p.clients[oldest].inner.Close()
+	delete(p.clients, oldest)
+}
+
+// answer carries the container's datagrams to the client.
+func (p *publishedUDP) answer(id udpClient, c *inboundUDP) {
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.clients[id] == c {
+			delete(p.clients, id)
+		}
+		c.inner.Close()
+	}()
+	source := sourceMessage(id.to)
+	for {
+		err := readDatagrams(c.inner, func(b []byte) {
+			c.used.Store(now())
+			_, _, _ = p.conn.WriteMsgUDPAddrPort(b, source, id.from)
+		})
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// Nothing listens in the container yet: the client's next datagram
+		// may fare better.
+	}
+}
+
+// sourceMessage makes an answer leave from the address that was spoken to.
+func sourceMessage(from netip.Addr) []byte {
+	switch {
+	case from.Is4():
+		return (&ipv4.ControlMessage{Src: from.AsSlice()}).Marshal()
+	case from.Is6():
+		return (&ipv6.ControlMessage{Src: from.AsSlice()}).Marshal()
+	}
+	return nil
+}
+
+// sweep forgets quiet clients.
+func (p *publishedUDP) sweep(ctx context.Context) {
+	tick := time.NewTicker(udpSweep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p.mu.Lock()
+		for id, c := range p.clients {
+			if time.Duration(now()-c.used.Load()) > udpIdle {
+				c.inner.Close()
+				delete(p.clients, id)
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
+// dialUDP opens the socket that stands for a client.
+func (t Target) dialUDP(local netip.AddrPort, foreign bool) (*net.UDPConn, error) {
+	if foreign {
+		return dialUDPFrom(t.Bridge.Namespace, local, t.Container)
+	}
+	var c *net.UDPConn
+	err := t.Bridge.Do(func() (err error) {
+		var from *net.UDPAddr
+		if local.IsValid() && !local.Addr().IsUnspecified() {
+			from = net.UDPAddrFromAddrPort(local)
+		}
+		c, err = net.DialUDP("udp", from, net.UDPAddrFromAddrPort(t.Container))
+		return err
+	})
+	return c, err
+}

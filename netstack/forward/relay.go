@@ -1,0 +1,114 @@
+package forward
+
+import (
+	"io"
+	"net"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+)
+
+// relay joins two TCP connections, one with a container and one with a host,
+// so that each end sees what the other does: data, half-close and reset.
+type relay struct {
+	inner, outer side
+	// toOuter and toInner copy one direction until its end (nil) or until
+	// either connection breaks.
+	toOuter, toInner func() error
+	aborted          sync.Once
+}
+
+// side is one of the connections of a relay.
+type side interface {
+	CloseWrite() error
+	Close() error
+	// reset breaks the connection so that its far end notices at once.
+	reset()
+}
+
+// newKernelRelay joins two kernel sockets; data moves inside the kernel.
+func newKernelRelay(inner, outer *net.TCPConn) *relay {
+	return &relay{
+		inner:   kernelSide{inner},
+		outer:   kernelSide{outer},
+		toOuter: func() error { return spliceAll(outer, inner) },
+		toInner: func() error { return spliceAll(inner, outer) },
+	}
+}
+
+// newStackRelay joins a connection of the stack with a kernel socket.
+func newStackRelay(inner *gonet.TCPConn, ep tcpip.Endpoint, outer *net.TCPConn) *relay {
+	return &relay{
+		inner:   stackSide{inner, ep},
+		outer:   kernelSide{outer},
+		toOuter: func() error { return copyPooled(outer, inner) },
+		toInner: func() error { return copyPooled(inner, outer) },
+	}
+}
+
+// run carries data until both directions have ended, then closes both
+// connections.
+func (r *relay) run() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.oneWay(r.toOuter, r.outer)
+	}()
+	r.oneWay(r.toInner, r.inner)
+	<-done
+	r.inner.Close()
+	r.outer.Close()
+}
+
+func (r *relay) oneWay(copyAll func() error, to side) {
+	if err := copyAll(); err != nil {
+		r.abort()
+		return
+	}
+	if err := to.CloseWrite(); err != nil {
+		r.abort()
+	}
+}
+
+// abort breaks both connections; run then returns.
+func (r *relay) abort() {
+	r.aborted.Do(func() {
+		r.inner.reset()
+		r.outer.reset()
+	})
+}
+
+type kernelSide struct{ *net.TCPConn }
+
+func (k kernelSide) reset() { abortTCP(k.TCPConn) }
+
+// abortTCP closes a connection with a reset.
+func abortTCP(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	_ = c.Close()
+}
+
+type stackSide struct {
+	*gonet.TCPConn
+	ep tcpip.Endpoint
+}
+
+func (s stackSide) reset() {
+	s.ep.Abort()
+	_ = s.TCPConn.Close()
+}
+
+// copyBuffer is the size of the pieces in which data crosses between the stack
+// and the host.
+const copyBuffer = 64 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+func copyPooled(dst io.Writer, src io.Reader) error {
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
+	// Hide ReadFrom and WriteTo: they would bring buffers of their own.
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buf[:])
+	return err
+}

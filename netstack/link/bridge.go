@@ -1,0 +1,141 @@
+package link
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// BridgeConfig says what NewBridge makes.
+type BridgeConfig struct {
+	// Name of the bridge device inside the namespace.
+	Name string
+	// MTU of the bridge and of every port.
+	MTU int
+	// Gateways are the bridge's own addresses with their networks.
+	Gateways []netip.Prefix
+}
+
+// Bridge is one isolated network: a namespace with a kernel bridge that
+// routes between its ports and, when there is one, its uplink.
+type Bridge struct {
+	*Namespace
+	cfg   BridgeConfig
+	index int
+	// Transparent tells whether the kernel can keep foreign source addresses
+	// on sockets of the namespace; why not is in TransparentErr.
+	Transparent    bool
+	TransparentErr error
+}
+
+// NewBridge makes a namespace and the bridge in it.
+func NewBridge(cfg BridgeConfig) (_ *Bridge, err error) {
+	ns, err := NewNamespace()
+	if err != nil {
+		return nil, err
+	}
+	b := &Bridge{Namespace: ns, cfg: cfg}
+	defer func() {
+		if err != nil {
+			ns.Close()
+		}
+	}()
+	if err := ns.Do(b.sysctls); err != nil {
+		return nil, err
+	}
+	if err := ns.LoopbackUp(); err != nil {
+		return nil, err
+	}
+	if err := b.makeDevice(); err != nil {
+		return nil, fmt.Errorf("cannot make bridge %s: %w", cfg.Name, err)
+	}
+	b.TransparentErr = b.keepSources()
+	b.Transparent = b.TransparentErr == nil
+	return b, nil
+}
+
+func (b *Bridge) hasIPv6() bool {
+	for _, g := range b.cfg.Gateways {
+		if g.Addr().Is6() {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *Bridge) sysctls() error {
+	settings := []sysctl{
+		{"ipv4/ip_forward", "1"},
+		{"ipv4/conf/all/rp_filter", "0"}, // answers and re-sent packets come in by the uplink
+		{"ipv4/conf/default/rp_filter", "0"},
+		{"ipv4/conf/all/send_redirects", "0"},
+		{"ipv4/conf/default/send_redirects", "0"},
+		{"ipv4/conf/all/accept_redirects", "0"},
+		{"bridge/bridge-nf-call-iptables", "0"}, // bridged packets need no rules
+		{"bridge/bridge-nf-call-ip6tables", "0"},
+		{"bridge/bridge-nf-call-arptables", "0"},
+	}
+	if !b.hasIPv6() {
+		return set(append(settings, sysctl{"ipv6/conf/all/disable_ipv6", "1"}, sysctl{"ipv6/conf/default/disable_ipv6", "1"})...)
+	}
+	return set(append(settings,
+		sysctl{"ipv6/conf/all/disable_ipv6", "0"},
+		sysctl{"ipv6/conf/default/disable_ipv6", "0"},
+		sysctl{"ipv6/conf/all/forwarding", "1"},
+		sysctl{"ipv6/conf/all/accept_ra", "0"},
+		sysctl{"ipv6/conf/default/accept_ra", "0"},
+		sysctl{"ipv6/conf/default/accept_dad", "0"}, // an address must work at once
+		sysctl{"ipv6/conf/all/accept_redirects", "0"},
+	)...)
+}
+
+func (b *Bridge) makeDevice() error {
+	h, err := b.Netlink()
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = b.cfg.Name, b.cfg.MTU
+	// A bridge without an address of its own takes that of a port, and
+	// changes it when the port goes.
+	attrs.HardwareAddr = RandomMAC()
+	dev := &netlink.Bridge{LinkAttrs: attrs}
+	if err := h.LinkAdd(dev); err != nil {
+		return err
+	}
+	b.index = dev.Index
+	for _, g := range b.cfg.Gateways {
+		if err := addAddress(h, dev, g); err != nil {
+			return err
+		}
+	}
+	return h.LinkSetUp(dev)
+}
+
+// RandomMAC returns a locally administered unicast address.
+func RandomMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac)
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+func addAddress(h *netlink.Handle, l netlink.Link, p netip.Prefix) error {
+	addr := &netlink.Addr{IPNet: ipNet(p)}
+	if p.Addr().Is6() {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	if err := h.AddrAdd(l, addr); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("cannot add address %s to %s: %w", p, l.Attrs().Name, err)
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

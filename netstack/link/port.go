@@ -1,0 +1,159 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Port is one end of a veth pair on a bridge; its other end is a device of a
+// container's namespace.
+type Port struct {
+	// Name of the device on the bridge's side.
+	Name string
+	// Device is the name inside the container, for instance eth0.
+	Device string
+	// MAC of the container's device.
+	MAC net.HardwareAddr
+	// Addresses of the container's device with their networks.
+	Addresses []netip.Prefix
+	// Sysctls of the container's device, by name below /proc/sys/net in
+	// which IFNAME stands for the device.
+	Sysctls map[string]string
+}
+
+// AddPort makes the port and puts its other end, up and with its addresses,
+// into ns. When it fails nothing is left.
+func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
+	h, err := b.Netlink()
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.MasterIndex = p.Name, b.cfg.MTU, b.index
+	veth := &netlink.Veth{
+		LinkAttrs:        attrs,
+		PeerName:         p.Device,
+		PeerHardwareAddr: p.MAC,
+		PeerNamespace:    netlink.NsFd(ns.Fd()),
+	}
+	if err := h.LinkAdd(veth); err != nil {
+		if errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("cannot add interface %s: it exists: %w", p.Device, err)
+		}
+		return fmt.Errorf("cannot add interface %s: %w", p.Device, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = h.LinkDel(veth)
+		}
+	}()
+	if err := b.configurePort(ns, p); err != nil {
+		return err
+	}
+	return h.LinkSetUp(veth)
+}
+
+// configurePort sets the container's side up.
+func (b *Bridge) configurePort(ns *Namespace, p Port) error {
+	if err := ns.Do(p.sysctls); err != nil {
+		return err
+	}
+	h, err := ns.Netlink()
+	if err != nil {
+		return err
+	}
+	dev, err := h.LinkByName(p.Device)
+	if err != nil {
+		return fmt.Errorf("cannot find interface %s: %w", p.Device, err)
+	}
+	for _, a := range p.Addresses {
+		if err := addAddress(h, dev, a); err != nil {
+			return err
+		}
+	}
+	if err := h.LinkSetMTU(dev, b.cfg.MTU); err != nil {
+		return err
+	}
+	return h.LinkSetUp(dev)
+}
+
+func (p Port) sysctls() error {
+	disable := "1"
+	for _, a := range p.Addresses {
+		if a.Addr().Is6() {
+			disable = "0"
+		}
+	}
+	settings := []sysctl{
+		{"ipv6/conf/" + p.Device + "/disable_ipv6", disable},
+		{"ipv6/conf/" + p.Device + "/accept_ra", "0"},
+		{"ipv6/conf/" + p.Device + "/accept_dad", "0"},
+	}
+	for name, value := range p.Sysctls {
+		file := strings.ReplaceAll(strings.ReplaceAll(name, ".", "/"), "IFNAME", p.Device)
+		file = strings.TrimPrefix(file, "net/")
+		if file != path.Clean(file) || path.IsAbs(file) || strings.HasPrefix(file, "..") {
+			return fmt.Errorf("cannot set sysctl %q: it is not a name below net", name)
+		}
+		settings = append(settings, sysctl{file, value})
+	}
+	return set(settings...)
+}
+
+// RemovePort removes the port and the container's device with it. A port that
+// is gone, because its container's namespace is, is no error.
+func (b *Bridge) RemovePort(name string) error {
+	h, err := b.Netlink()
+	if err != nil {
+		return err
+	}
+	dev, err := h.LinkByName(name)
+	if err != nil {
+		if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
+			return nil
+		}
+		return fmt.Errorf("cannot look for interface %s: %w", name, err)
+	}
+	if err := h.LinkDel(dev); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("cannot remove interface %s: %w", name, err)
+	}
+	return nil
+}
+
+// SetDefaultRoute makes gateway, reached through device, the namespace's
+// default route of its address family.
+func (n *Namespace) SetDefaultRoute(device string, gateway netip.Addr) error {
+	h, err := n.Netlink()
+	if err != nil {
+		return err
+	}
+	dev, err := h.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("cannot find interface %s: %w", device, err)
+	}
+	err = h.RouteReplace(&netlink.Route{
+		LinkIndex: dev.Attrs().Index,
+		Dst:       anywhere(gateway),
+		Gw:        gateway.AsSlice(),
+		Flags:     int(netlink.FLAG_ONLINK),
+	})
+	if err != nil {
+		return fmt.Errorf("cannot set the default route through %s: %w", gateway, err)
+	}
+	return nil
+}
+
+// anywhere is the network of all addresses of a's family.
+func anywhere(a netip.Addr) *net.IPNet {
+	if a.Is4() {
+		return ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0))
+	}
+	return ipNet(netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+}

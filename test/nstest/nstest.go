@@ -1,0 +1,87 @@
+// Package nstest runs the tests of a package as kelp's keeper runs: with the
+// powers of a user namespace over everything but the host's network. That
+// "host" is a network namespace of its own, so tests need no privileges and
+// disturb nothing.
+//
+// It is for tests only.
+package nstest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The addresses of the "host" that containers may reach.
+const (
+	HostIPv4 = "198.51.100.1"
+	HostIPv6 = "2001:db8::1"
+)
+
+const stageVar = "KELP_NSTEST_STAGE"
+
+// Main is the body of a TestMain: os.Exit(nstest.Main(m)). It enters the
+// namespaces by executing the test binary again, twice: as the owner of the
+// "host", then as one who owns only what it makes.
+func Main(m *testing.M) int {
+	switch os.Getenv(stageVar) {
+	case "":
+		return again("host", syscall.CLONE_NEWUSER|syscall.CLONE_NEWNET|syscall.CLONE_NEWNS)
+	case "host":
+		if err := makeHost(); err != nil {
+			fmt.Fprintln(os.Stderr, "nstest: cannot set up the host's network:", err)
+			return 1
+		}
+		return again("keeper", syscall.CLONE_NEWUSER|syscall.CLONE_NEWNS)
+	}
+	return m.Run()
+}
+
+// again executes the test binary in new namespaces and returns its exit code.
+func again(stage string, flags uintptr) int {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), stageVar+"="+stage)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  flags,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	err := cmd.Run()
+	if exit, ok := err.(*exec.ExitError); ok {
+		return max(exit.ExitCode(), 1)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "nstest: cannot enter namespaces:", err)
+		return 1
+	}
+	return 0
+}
+
+func makeHost() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return err
+	}
+	for _, a := range []struct {
+		ip   string
+		bits int
+	}{{HostIPv4, 32}, {HostIPv6, 128}} {
+		ip := net.ParseIP(a.ip)
+		addr := &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: net.CIDRMask(a.bits, a.bits)}, Flags: unix.IFA_F_NODAD}
+		if err := netlink.AddrAdd(lo, addr); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0o644)
+}
