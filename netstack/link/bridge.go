@@ -83,7 +83,8 @@ func (b *Bridge) sysctls() error {
 	if !b.hasIPv6() {
 		return set(append(settings, sysctl{"ipv6/conf/all/disable_ipv6", "1"}, sysctl{"ipv6/conf/default/disable_ipv6", "1"})...)
 	}
-	return set(append(settings,
+	return set(append(
+		settings,
 		sysctl{"ipv6/conf/all/disable_ipv6", "0"},
 		sysctl{"ipv6/conf/default/disable_ipv6", "0"},
 		sysctl{"ipv6/conf/all/forwarding", "1"},

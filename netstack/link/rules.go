@@ -34,7 +34,8 @@ func (b *Bridge) keepSources() error {
 	}
 	return b.nft(func(c *nftables.Conn, pre *nftables.Chain) {
 		rule := interfaceIs(b.cfg.Name)
-		rule = append(rule,
+		rule = append(
+			rule,
 			&expr.Socket{Key: expr.SocketKeyTransparent, Register: registerA},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: registerA, Data: []byte{1}},
 		)
@@ -56,14 +57,16 @@ func (b *Bridge) Intercept(l4, l6 netip.AddrPort) error {
 				family = unix.NFPROTO_IPV6
 			}
 			rule := interfaceIs(uplinkDevice)
-			rule = append(rule,
+			rule = append(
+				rule,
 				&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: registerA},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: registerA, Data: []byte{family}},
 				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: registerA},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: registerA, Data: []byte{unix.IPPROTO_TCP}},
 			)
 			rule = append(rule, tcpSynOnly()...)
-			rule = append(rule,
+			rule = append(
+				rule,
 				&expr.Immediate{Register: registerA, Data: to.Addr().AsSlice()},
 				&expr.Immediate{Register: registerB, Data: binary.BigEndian.AppendUint16(nil, to.Port())},
 				&expr.TProxy{Family: family, TableFamily: byte(nftables.TableFamilyINet), RegAddr: registerA, RegPort: registerB},
