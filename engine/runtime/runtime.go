@@ -23,16 +23,16 @@ import (
 )
 
 // Init is a process of a container before it becomes the user's program. It
-// does not return.
-func Init() {
+// returns only when it fails.
+func Init() error {
 	// Containers must not outlive the keeper. The setting is the calling
 	// thread's, which libcontainer locks and executes the program from; it
 	// survives the change of user because libcontainer restores it.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		fmt.Fprintln(os.Stderr, "cannot set the parent-death signal:", err)
-		os.Exit(255)
+		return fmt.Errorf("cannot set the parent-death signal: %w", err)
 	}
 	libcontainer.Init()
+	return nil
 }
 
 // Runtime makes containers. libcontainer keeps a state directory for each

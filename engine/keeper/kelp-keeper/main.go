@@ -11,15 +11,16 @@ import (
 )
 
 func main() {
+	stage := server.Main
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "init":
-			runtime.Init()
+			stage = runtime.Init
 		case "noop":
 			return
 		}
 	}
-	if err := server.Main(); err != nil {
+	if err := stage(); err != nil {
 		fmt.Fprintln(os.Stderr, "kelp:", err)
 		os.Exit(1)
 	}

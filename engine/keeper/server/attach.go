@@ -46,33 +46,3 @@ func (t *tasks) attach(ctx context.Context, call *call) (any, error) {
 		return nil, ctx.Err()
 	}
 }
-
-func (t *tasks) attachClient(client *stdio.Client, req *keeper.AttachRequest) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.lookup(req.Container)
-	switch {
-	case c.init != nil && (c.init.task.Status != keeper.Exited || !req.Next):
-		c.init.hub.Attach(client)
-	default:
-		c.waiting = append(c.waiting, client)
-	}
-}
-
-// forgetClient drops a client that left before its container started.
-func (t *tasks) forgetClient(id string, client *stdio.Client) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.containers[id]
-	if c == nil {
-		return
-	}
-	var rest []*stdio.Client
-	for _, w := range c.waiting {
-		if w != client {
-			rest = append(rest, w)
-		}
-	}
-	c.waiting = rest
-	t.prune(c)
-}

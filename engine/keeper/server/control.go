@@ -67,22 +67,6 @@ func (t *tasks) list(context.Context, *call) (any, error) {
 	return t.all(), nil
 }
 
-// all returns every task.
-//
-// Preconditions: t.mu is held.
-func (t *tasks) all() []keeper.Task {
-	all := []keeper.Task{}
-	for _, c := range t.containers {
-		if c.init != nil {
-			all = append(all, c.init.task)
-		}
-		for _, e := range c.execs {
-			all = append(all, e.task)
-		}
-	}
-	return all
-}
-
 // forget serves the operation of that name.
 func (t *tasks) forget(_ context.Context, call *call) (any, error) {
 	var ref keeper.Ref

@@ -31,7 +31,8 @@ const insideEnv = "KELP_TEST_INSIDE"
 // from sealed memory, as the keeper runs.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
-		runtime.Init()
+		fmt.Fprintln(os.Stderr, runtime.Init())
+		os.Exit(255)
 	}
 	if os.Getenv(insideEnv) == "" {
 		code, err := runInside()
@@ -197,8 +198,11 @@ func (k *testKeeper) spec(args ...string) *specs.Spec {
 			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}},
 		},
 		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{
-			{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.UTSNamespace},
-			{Type: specs.IPCNamespace}, {Type: specs.NetworkNamespace},
+			{Type: specs.MountNamespace},
+			{Type: specs.PIDNamespace},
+			{Type: specs.UTSNamespace},
+			{Type: specs.IPCNamespace},
+			{Type: specs.NetworkNamespace},
 		}},
 	}
 }

@@ -23,7 +23,7 @@ func TestStart(t *testing.T) {
 		{"true", []string{"true"}, "", 0},
 		{"exit code", []string{"sh", "-c", "exit 42"}, "", 42},
 		{"killed", []string{"sh", "-c", "sh -c 'kill -9 $$'; exit $?"}, "Killed\n", 137},
-		{"both streams", []string{"sh", "-c", "echo out; echo err >&2"}, "out\nerr\n", 0},
+		{"both streams", []string{"sh", "-c", "echo out; sleep 0.1; echo err >&2"}, "out\nerr\n", 0},
 		{"no files leak in", []string{"sh", "-c", "ls /proc/self/fd"}, "0\n1\n2\n3\n", 0}, // 3 is ls's own
 		{"root in its namespace", []string{"id", "-u"}, "0\n", 0},
 	} {

@@ -33,20 +33,6 @@ func (t *tasks) start(_ context.Context, call *call) (any, error) {
 	return started, err
 }
 
-// beginStart claims the id for one start and takes the clients that wait.
-func (t *tasks) beginStart(id string) (*container, []*stdio.Client, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.lookup(id)
-	if c.starting || c.rt != nil || (c.init != nil && c.init.task.Status != keeper.Exited) {
-		return nil, nil, fault.Conflict("container %s is running already", id)
-	}
-	c.starting = true
-	clients := c.waiting
-	c.waiting = nil
-	return c, clients, nil
-}
-
 // startContainer runs the container; clients are attached from its first
 // output on. When it fails they wait for the next start.
 func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients []*stdio.Client) (_ keeper.Started, err error) {
@@ -62,7 +48,7 @@ func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients [
 			t.mu.Unlock()
 		}
 	}()
-	if err := t.joinSandbox(req); err != nil {
+	if err := joinSandbox(t.nets, req); err != nil {
 		return keeper.Started{}, err
 	}
 	files, err := stdio.Open(req.Stdio.TTY, req.Stdio.Stdin)
@@ -97,17 +83,17 @@ func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients [
 }
 
 // joinSandbox makes the spec's network namespace that of the sandbox.
-func (t *tasks) joinSandbox(req *keeper.StartRequest) error {
+func joinSandbox(nets sandboxes, req *keeper.StartRequest) error {
 	if req.Sandbox == "" {
 		return nil
 	}
 	if req.Spec == nil || req.Spec.Linux == nil {
 		return fault.InvalidArgument("the container's spec lacks its linux section")
 	}
-	if t.nets == nil {
+	if nets == nil {
 		return fault.NotImplemented("this keeper has no networks")
 	}
-	path, err := t.nets.NetNS(req.Sandbox)
+	path, err := nets.NetNS(req.Sandbox)
 	if err != nil {
 		return err
 	}

@@ -34,15 +34,6 @@ func (w *watcher) take() []keeper.Task {
 	return q
 }
 
-// publish tells every watcher of a task.
-//
-// Preconditions: t.mu is held.
-func (t *tasks) publish(task keeper.Task) {
-	for w := range t.watchers {
-		w.add(task)
-	}
-}
-
 // watch serves the operation of that name, until the client goes.
 func (t *tasks) watch(ctx context.Context, call *call) (any, error) {
 	w := &watcher{wakeup: make(chan struct{}, 1)}
