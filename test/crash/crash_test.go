@@ -1,0 +1,146 @@
+// Package crash kills the engine or the keeper at every crash point in the
+// source (see engine/crashpoint), in the middle of real work, and holds that
+// afterwards all state is readable and true, nothing has leaked, and the same
+// objects can be used and removed.
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kelp-engine/kelp/engine/crashpoint"
+	"github.com/kelp-engine/kelp/test/harness"
+	"github.com/kelp-engine/kelp/test/images"
+)
+
+// pointsEnv carries the names of all points to the process that runs as the
+// test user, which cannot read the source.
+const pointsEnv = "KELP_TEST_CRASHPOINTS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(pointsEnv) == "" {
+		names, err := points("../..")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "cannot find the crash points:", err)
+			os.Exit(1)
+		}
+		os.Setenv(pointsEnv, strings.Join(names, " "))
+	}
+	harness.Main(m)
+}
+
+// points lists the argument of every crashpoint.Hit in the source below root.
+func points(root string) ([]string, error) {
+	var names []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || len(call.Args) != 1 {
+				return true
+			}
+			fun, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || fun.Sel.Name != "Hit" {
+				return true
+			}
+			if x, ok := fun.X.(*ast.Ident); !ok || x.Name != "crashpoint" {
+				return true
+			}
+			literal, ok := call.Args[0].(*ast.BasicLit)
+			if !ok {
+				err = fmt.Errorf("%s: a crash point's name must be a literal", path)
+				return false
+			}
+			name, uerr := strconv.Unquote(literal.Value)
+			names, err = append(names, name), errors.Join(err, uerr)
+			return true
+		})
+		return err
+	})
+	slices.Sort(names)
+	return slices.Compact(names), err
+}
+
+func TestEveryPoint(t *testing.T) {
+	busybox := filepath.Join(t.TempDir(), "busybox.tar")
+	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(busybox); err != nil {
+		t.Fatal(err)
+	}
+	for _, point := range strings.Fields(os.Getenv(pointsEnv)) {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			crashAt(t, point, busybox)
+		})
+	}
+}
+
+// crashAt does all work once with the point armed, and again without.
+func crashAt(t *testing.T, point, busybox string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	k, err := harness.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if t.Failed() {
+			t.Log("kelp's log:\n" + k.Logs())
+		}
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	arms := filepath.Join(k.Dir, "crashpoints")
+	if err := os.Mkdir(arms, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	k.Env = append(k.Env, crashpoint.DirEnv+"="+arms)
+	armed := filepath.Join(arms, point)
+	if err := os.WriteFile(armed, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_ = k.Start(ctx) // may be where it dies
+	w := work{kelp: k, busybox: busybox}
+	if err := w.do(ctx, true); err != nil {
+		t.Fatalf("after the crash: %v", err)
+	}
+	if _, err := os.Stat(armed); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal("no step of the work reaches the point: add one to work_test.go")
+	}
+	if err := w.check(ctx); err != nil {
+		t.Fatalf("after the crash: %v", err)
+	}
+	if err := w.removeAll(ctx); err != nil {
+		t.Fatalf("after the crash: %v", err)
+	}
+	if err := k.CheckClean(ctx); err != nil {
+		t.Fatalf("after the crash: %v", err)
+	}
+	if err := w.do(ctx, false); err != nil {
+		t.Fatalf("the same work, without a crash: %v", err)
+	}
+	if err := k.CheckClean(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,158 @@
+package crash
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/kelp-engine/kelp/test/harness"
+)
+
+// work is what goes on while a process is killed.
+type work struct {
+	kelp    *harness.Kelp
+	busybox string
+}
+
+// steps are docker commands that, between them, reach every crash point.
+func (w *work) steps() []string {
+	return []string{
+		"load -q -i " + w.busybox,
+		"tag busybox:latest copy:1",
+		"volume create v",
+		"create --name c -v v:/data -v /anon busybox sh -c 'sleep 1000'",
+		"start c",
+		"exec c touch /data/f",
+		"pause c",
+		"unpause c",
+		"update --restart always c",
+		"update --restart no c",
+		"rename c d",
+		"rename d c",
+		"restart -t 0 c",
+		"stop -t 0 c",
+		"commit c saved:1",
+		"run --rm --name short busybox true",
+		"run -d --name policy --restart on-failure:1 busybox false",
+		"wait policy",
+		"run -d --name healthy --health-cmd true --health-interval 100ms busybox sleep 1000",
+		"kill healthy",
+		"rm -v c policy healthy",
+		"image rm saved:1 copy:1",
+		"volume rm v",
+	}
+}
+
+// do takes every step. With crash set, a step may fail: then kelp is started
+// again if its keeper died, and the work goes on.
+func (w *work) do(ctx context.Context, crash bool) error {
+	for _, step := range w.steps() {
+		_, err := w.kelp.Docker(ctx, split(step)...)
+		switch {
+		case err == nil:
+		case !crash:
+			return err
+		default:
+			if err := w.revive(ctx); err != nil {
+				return fmt.Errorf("after %s: %w", step, err)
+			}
+		}
+	}
+	return nil
+}
+
+// revive makes sure that the engine answers.
+func (w *work) revive(ctx context.Context) error {
+	if s, err := w.kelp.Status(ctx); err == nil && s.Running {
+		return w.kelp.WaitReady(ctx)
+	}
+	return w.kelp.Start(ctx)
+}
+
+// split is a shell's splitting, as far as steps need it: 'quoted words' stay
+// together.
+func split(s string) (words []string) {
+	for i, part := range strings.Split(s, "'") {
+		if i%2 == 1 {
+			words = append(words, part)
+		} else {
+			words = append(words, strings.Fields(part)...)
+		}
+	}
+	return words
+}
+
+// check holds that what the engine says is true.
+func (w *work) check(ctx context.Context) error {
+	if err := w.revive(ctx); err != nil {
+		return err
+	}
+	for _, list := range []string{"images -a", "volume ls", "network ls", "info", "system df"} {
+		if _, err := w.kelp.Docker(ctx, split(list)...); err != nil {
+			return err
+		}
+	}
+	ids, err := w.kelp.Docker(ctx, "ps", "-aq", "--no-trunc")
+	if err != nil {
+		return err
+	}
+	for _, id := range strings.Fields(ids) {
+		out, err := w.kelp.Docker(ctx, "inspect", "--type", "container", "-s", id)
+		if err != nil {
+			return err
+		}
+		if err := checkState(out); err != nil {
+			return fmt.Errorf("container %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func checkState(inspected string) error {
+	var all []struct {
+		State struct {
+			Status  string
+			Running bool
+			Pid     int
+		}
+	}
+	if err := json.Unmarshal([]byte(inspected), &all); err != nil {
+		return err
+	}
+	s := all[0].State
+	_, err := os.Stat(fmt.Sprintf("/proc/%d", s.Pid))
+	alive := s.Pid > 0 && err == nil
+	switch {
+	case s.Status == "restarting": // between two processes
+	case s.Running != alive:
+		return fmt.Errorf("it is %s (running: %v), but its process %d lives: %v", s.Status, s.Running, s.Pid, alive)
+	case s.Status == "removing" || s.Status == "dead":
+		return fmt.Errorf("it is left as %s", s.Status)
+	}
+	return nil
+}
+
+// removeAll removes every object, whatever state the crash left it in.
+func (w *work) removeAll(ctx context.Context) error {
+	for _, kind := range []struct{ list, remove string }{
+		{"ps -aq", "rm -fv"},
+		{"volume ls -q", "volume rm"},
+		{"images -q --no-trunc", "image rm -f"},
+	} {
+		out, err := w.kelp.Docker(ctx, split(kind.list)...)
+		if err != nil {
+			return err
+		}
+		names := strings.Fields(out)
+		slices.Sort(names)
+		for _, name := range slices.Compact(names) {
+			if _, err := w.kelp.Docker(ctx, append(split(kind.remove), name)...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
