@@ -40,9 +40,9 @@ func (s *Stream) set(name []byte) bool {
 // cut into partial entries.
 const MaxLine = 16 << 10
 
-// maxRecord bounds an encoded entry, in bytes: MaxLine escaped to its
+// MaxRecord bounds an encoded entry, in bytes: MaxLine escaped to its
 // longest, and room for attributes.
-const maxRecord = 1 << 20
+const MaxRecord = 1 << 20
 
 // Entry is one line of a container's output.
 type Entry struct {

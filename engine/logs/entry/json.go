@@ -103,7 +103,7 @@ type JSONDecoder struct {
 func (d *JSONDecoder) Next(b []byte, e *Entry) (n int, ok bool) {
 	end := bytes.IndexByte(b, '\n')
 	if end < 0 {
-		if len(b) > maxRecord {
+		if len(b) > MaxRecord {
 			return len(b), false
 		}
 		return 0, false
@@ -124,7 +124,7 @@ func (d *JSONDecoder) Last(b []byte, whole bool, e *Entry) (start int, ok bool) 
 	switch {
 	case start > 0, whole && end >= 0:
 		return start, d.line(b[start:end], e)
-	case whole, len(b) > maxRecord:
+	case whole, len(b) > MaxRecord:
 		return 0, false
 	}
 	return -1, false

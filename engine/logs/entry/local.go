@@ -49,7 +49,7 @@ func (LocalDecoder) Next(b []byte, e *Entry) (n int, ok bool) {
 		return 0, false
 	}
 	size := int(binary.BigEndian.Uint32(b))
-	if size > maxRecord {
+	if size > MaxRecord {
 		return nextRecord(b), false
 	}
 	if len(b) < size+8 {
@@ -70,7 +70,7 @@ func nextRecord(b []byte) int {
 	var e Entry
 	for i := 1; i+8 <= len(b); i++ {
 		size := int(binary.BigEndian.Uint32(b[i:]))
-		if size == 0 || size > maxRecord || b[i+4] != keySource {
+		if size == 0 || size > MaxRecord || b[i+4] != keySource {
 			continue
 		}
 		end := i + 4 + size
@@ -92,7 +92,7 @@ func (LocalDecoder) Last(b []byte, whole bool, e *Entry) (start int, ok bool) {
 	size := int(binary.BigEndian.Uint32(b[len(b)-4:]))
 	start = len(b) - 8 - size
 	switch {
-	case size == 0, size > maxRecord, start < 0 && whole:
+	case size == 0, size > MaxRecord, start < 0 && whole:
 		return previousRecord(b), false
 	case start < 0:
 		return -1, false
@@ -109,7 +109,7 @@ func previousRecord(b []byte) int {
 	for end := len(b) - 1; end >= 8; end-- {
 		size := int(binary.BigEndian.Uint32(b[end-4:]))
 		start := end - 8 - size
-		if size == 0 || size > maxRecord || start < 0 {
+		if size == 0 || size > MaxRecord || start < 0 {
 			continue
 		}
 		if int(binary.BigEndian.Uint32(b[start:])) == size && message(b[start+4:end-4], &e) {
