@@ -38,7 +38,7 @@ func WriteDockerArchive(w io.Writer, ims ...Tagged) error {
 		m := dockerManifest{RepoTags: im.Refs}
 		var diffIDs []string
 		for _, l := range im.Layers {
-			b, err := l.tar()
+			b, err := l.Tar()
 			if err != nil {
 				return err
 			}

@@ -74,7 +74,7 @@ func hostileDocker(escape string) []Hostile {
 		b, _ := json.Marshal([]dockerManifest{{Config: config, RepoTags: []string{"hostile:latest"}, Layers: layers}})
 		return b
 	}
-	archive := func(entries ...Entry) func() ([]byte, error) { return Layer(entries).tar }
+	archive := func(entries ...Entry) func() ([]byte, error) { return Layer(entries).Tar }
 	return []Hostile{
 		{"empty", false, archive()},
 		{"no-manifest", false, archive(File("readme", 0o644, []byte("hello")))},

@@ -75,8 +75,8 @@ func Random(name string, size int, seed uint64) Layer {
 	return Layer{File(name, 0o644, body)}
 }
 
-// tar returns the layer as an uncompressed archive.
-func (l Layer) tar() ([]byte, error) {
+// Tar returns the layer as an uncompressed archive.
+func (l Layer) Tar() ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, e := range l {

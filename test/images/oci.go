@@ -51,7 +51,7 @@ func (l *Layout) AddImage(im *Image, c Compression) (ocispec.Descriptor, error) 
 	var diffIDs []string
 	var layers []ocispec.Descriptor
 	for _, layer := range im.Layers {
-		b, err := layer.tar()
+		b, err := layer.Tar()
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}

@@ -1,0 +1,94 @@
+package image
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/archive"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/image/layer"
+)
+
+// LayerInfo describes one layer of a stored image.
+type LayerInfo struct {
+	DiffID digest.Digest
+	// Size is the length of the plain tar stream.
+	Size int64
+
+	id string
+}
+
+// Layers returns the layers of the image, lowest first.
+func (s layers) Layers(im *Image) ([]LayerInfo, error) {
+	ix, err := s.layersOf(im.topLayer)
+	if err != nil {
+		return nil, err
+	}
+	chain := ix.chain(im.topLayer)
+	infos := make([]LayerInfo, len(chain))
+	for i, l := range chain {
+		infos[len(chain)-1-i] = LayerInfo{DiffID: l.UncompressedDigest, Size: l.UncompressedSize, id: l.ID}
+	}
+	if len(infos) != len(im.DiffIDs) {
+		return nil, fault.Internal("image %s has %d layers in the store, but its configuration names %d", im.ID, len(infos), len(im.DiffIDs))
+	}
+	for i := range infos {
+		infos[i].DiffID = im.DiffIDs[i]
+	}
+	return infos, nil
+}
+
+// OpenLayer returns the plain tar stream of a layer, byte for byte as it came.
+func (s layers) OpenLayer(l LayerInfo) (io.ReadCloser, error) {
+	sl, err := s.store.Layer(l.id)
+	if err != nil {
+		return nil, fault.Internal("cannot read layer %s: %w", l.DiffID, err)
+	}
+	return s.layerDiff(sl)
+}
+
+// layerDiff makes the layer's stream from its tar-split record and its files.
+// The library's own Diff would lock the whole store until the stream is read.
+func (s layers) layerDiff(l *storage.Layer) (io.ReadCloser, error) {
+	driver, err := s.store.GraphDriver()
+	if err != nil {
+		return nil, err
+	}
+	paths, err := driver.Metadata(l.ID)
+	if err != nil {
+		return nil, fault.Internal("cannot read layer %s: %w", l.ID, err)
+	}
+	split, err := os.Open(s.tarSplitPath(l))
+	if paths["UpperDir"] == "" || errors.Is(err, fs.ErrNotExist) {
+		return s.lockedDiff(l)
+	}
+	if err != nil {
+		return nil, fault.Internal("cannot read layer %s: %w", l.ID, err)
+	}
+	rc, err := layer.Stream(split, paths["UpperDir"])
+	if err != nil {
+		return nil, fault.Internal("cannot read layer %s: %w", l.ID, err)
+	}
+	return rc, nil
+}
+
+// tarSplitPath is where the library keeps the headers of a layer's stream. A
+// layer of a shared store has none at this place.
+func (s layers) tarSplitPath(l *storage.Layer) string {
+	return filepath.Join(s.store.GraphRoot(), s.store.GraphDriverName()+"-layers", l.ID+".tar-split.gz")
+}
+
+func (s layers) lockedDiff(l *storage.Layer) (io.ReadCloser, error) {
+	plain := archive.Uncompressed
+	rc, err := s.store.Diff(l.Parent, l.ID, &storage.DiffOptions{Compression: &plain})
+	if err != nil {
+		return nil, fault.Internal("cannot read layer %s: %w", l.ID, err)
+	}
+	return rc, nil
+}

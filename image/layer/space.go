@@ -1,0 +1,50 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+)
+
+// spaceCheck refuses to fill the file system of dir: it asks before a large
+// file and every so often.
+type spaceCheck struct {
+	dir     string
+	reserve int64
+	credit  int64 // bytes that may be written before the next look
+}
+
+// want announces that size more bytes are to be written.
+func (s *spaceCheck) want(size int64) error {
+	if size <= s.credit {
+		s.credit -= size
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return err
+	}
+	free := int64(st.Bavail)*st.Bsize - s.reserve
+	if size > free {
+		return noSpace(s.dir, fmt.Sprintf("%s needed, %s free", units.BytesSize(float64(size)), units.BytesSize(float64(max(free, 0)))))
+	}
+	s.credit = (free - size) / 4
+	return nil
+}
+
+// spaceError says in words that the disk is full.
+func spaceError(dir string, err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return noSpace(dir, err.Error())
+	}
+	return err
+}
+
+func noSpace(dir, detail string) error {
+	return fault.Unavailable("not enough space in %s (%s): %w", dir, detail, unix.ENOSPC).
+		WithHint("remove what is unused with 'docker system prune', or choose another --data-root")
+}
