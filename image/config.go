@@ -25,15 +25,14 @@ type runConfig struct {
 func fromContainer(c *container.Config) runConfig {
 	r := runConfig{StopTimeout: c.StopTimeout}
 	r.ImageConfig = ocispec.ImageConfig{
-		User:        c.User,
-		Env:         slices.Clone(c.Env),
-		Entrypoint:  slices.Clone(c.Entrypoint),
-		Cmd:         slices.Clone(c.Cmd),
-		Volumes:     maps.Clone(c.Volumes),
-		WorkingDir:  c.WorkingDir,
-		Labels:      maps.Clone(c.Labels),
-		StopSignal:  c.StopSignal,
-		ArgsEscaped: c.ArgsEscaped, //nolint:staticcheck // old images carry it
+		User:       c.User,
+		Env:        slices.Clone(c.Env),
+		Entrypoint: slices.Clone(c.Entrypoint),
+		Cmd:        slices.Clone(c.Cmd),
+		Volumes:    maps.Clone(c.Volumes),
+		WorkingDir: c.WorkingDir,
+		Labels:     maps.Clone(c.Labels),
+		StopSignal: c.StopSignal,
 	}
 	if len(c.ExposedPorts) > 0 {
 		r.ExposedPorts = map[string]struct{}{}
@@ -60,7 +59,6 @@ func (im *Image) ContainerConfig() (*container.Config, error) {
 		WorkingDir:   im.Config.WorkingDir,
 		Labels:       maps.Clone(im.Config.Labels),
 		StopSignal:   im.Config.StopSignal,
-		ArgsEscaped:  im.Config.ArgsEscaped, //nolint:staticcheck // old images carry it
 		StopTimeout:  im.StopTimeout,
 		Healthcheck:  im.Config.Healthcheck,
 		OnBuild:      slices.Clone(im.Config.OnBuild),
