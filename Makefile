@@ -49,6 +49,7 @@ demo: build ## run a container from the embedded image as an ordinary user
 
 bench: build ## compare with runc, crun and podman where installed
 	@hack/setup-test-user
+	@GO="$(GO)" hack/bench-peers
 	$(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./test/bench
 
 fuzz: ## fuzz each decoder of foreign input for a few seconds

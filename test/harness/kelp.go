@@ -63,7 +63,7 @@ func New() (*Kelp, error) {
 		"XDG_RUNTIME_DIR="+k.RuntimeDir,
 		"DOCKER_HOST=unix://"+k.Socket,
 		"DOCKER_CONFIG="+filepath.Join(k.Home, ".docker"),
-		"PATH="+filepath.Join(base, "bin")+":"+os.Getenv("PATH"),
+		"PATH="+os.Getenv("PATH"),
 		"TZ=UTC",
 		"LC_ALL=C",
 	)

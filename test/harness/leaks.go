@@ -41,6 +41,15 @@ func processesIn(ns string) []Process {
 	return all
 }
 
+// Processes lists kelp's own processes and those of its containers.
+func (k *Kelp) Processes() []Process {
+	all := processesIn(k.userNS)
+	if k.ended != nil {
+		all = append(all, Process{PID: k.daemon.Process.Pid, Command: "kelp daemon"})
+	}
+	return all
+}
+
 // snapshot is what a keeper holds on to.
 type snapshot struct {
 	mounts map[string]bool // mount points

@@ -57,6 +57,7 @@ func run(m *testing.M) (int, error) {
 	if os.Getuid() == 0 {
 		return runAsUser(base)
 	}
+	os.Setenv("PATH", filepath.Join(base, "bin")+":"+os.Getenv("PATH"))
 	os.Setenv(baseEnv, base)
 	os.Setenv(kelpEnv, filepath.Join(base, "bin", "kelp"))
 	return m.Run(), nil
@@ -79,6 +80,15 @@ func prepare(base string) error {
 	}
 	if err := copyFile(built, filepath.Join(bin, "kelp"), 0o755); err != nil {
 		return err
+	}
+	peers, err := filepath.Glob(filepath.Join(root, "bin", "peers", "*")) // what benchmarks compare with
+	if err != nil {
+		return err
+	}
+	for _, p := range peers {
+		if err := copyFile(p, filepath.Join(bin, filepath.Base(p)), 0o755); err != nil {
+			return err
+		}
 	}
 	if _, err := exec.LookPath("docker"); err != nil {
 		return os.Symlink("kelp", filepath.Join(bin, "docker"))
@@ -126,7 +136,7 @@ func runAsUser(base string) (int, error) {
 	cmd.Dir = dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(childEnv(os.Environ()), "HOME="+u.HomeDir, "USER="+name, "LOGNAME="+name,
-		baseEnv+"="+base, kelpEnv+"="+filepath.Join(base, "bin", "kelp"))
+		"PATH="+filepath.Join(base, "bin")+":"+os.Getenv("PATH"), baseEnv+"="+base, kelpEnv+"="+filepath.Join(base, "bin", "kelp"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
 		Pdeathsig:  unix.SIGKILL,
@@ -173,7 +183,7 @@ func childEnv(env []string) []string {
 	return slices.DeleteFunc(env, func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
 		return strings.HasPrefix(name, "XDG_") || strings.HasPrefix(name, "DOCKER_") ||
-			slices.Contains([]string{"HOME", "USER", "LOGNAME", "MAIL", "GOCOVERDIR", "TMPDIR"}, name)
+			slices.Contains([]string{"HOME", "USER", "LOGNAME", "PATH", "MAIL", "GOCOVERDIR", "TMPDIR"}, name)
 	})
 }
 
