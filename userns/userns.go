@@ -11,13 +11,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/child"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/parent"
 	"github.com/sirupsen/logrus"
 
-	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/procid"
 )
 
 // Environment of the re-executed stages.
@@ -31,8 +34,8 @@ const (
 
 // Options for Parent.
 type Options struct {
-	// StateDir is RootlessKit's own directory; its content is replaced.
-	StateDir string
+	// RuntimeDir is where RootlessKit gets a directory of its own.
+	RuntimeDir string
 	// Evacuate names the cgroup, below the caller's own, that the caller's
 	// processes move to so that controllers can be enabled for containers.
 	// "" leaves cgroups alone.
@@ -43,11 +46,9 @@ type Options struct {
 // mount namespace whose ids are the caller's (as 0) and its subordinate ones,
 // passes signals on to it and returns when it ends.
 func Parent(o Options) error {
-	if os.Geteuid() == 0 {
-		return fault.PermissionDenied("kelp is not for root").WithHint("run it as an ordinary user")
-	}
-	if err := parent.InitStateDir(o.StateDir); err != nil {
-		return fmt.Errorf("cannot prepare %s: %w", o.StateDir, err)
+	stateDir, err := makeStateDir(o.RuntimeDir)
+	if err != nil {
+		return err
 	}
 	logrus.SetLevel(logrus.ErrorLevel) // RootlessKit warns about what kelp checks itself
 	if o.Evacuate != "" {
@@ -55,19 +56,50 @@ func Parent(o Options) error {
 			return err
 		}
 	}
-	err := parent.Parent(parent.Opt{
+	err = parent.Parent(parent.Opt{
 		PipeFDEnvKey:             pipeEnv,
 		ChildUseActivationEnvKey: activationEnv,
-		StateDir:                 o.StateDir,
+		StateDir:                 stateDir,
 		StateDirEnvKey:           stateDirEnv,
 		Propagation:              "rslave",
 		EvacuateCgroup2:          o.Evacuate,
 		SubidSource:              parent.SubidSourceAuto,
 	})
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && strings.HasPrefix(err.Error(), "child exited") {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return fmt.Errorf("the keeper was ended by signal %d (%s)", status.Signal(), status.Signal())
+		}
 		return ExitError(exit.ExitCode())
 	}
 	return explain(err)
+}
+
+// statePrefix begins the names of RootlessKit's directories. Each process has
+// one of its own: one that ends removes its directory after it has given up
+// the lock on it.
+const statePrefix = "userns-"
+
+// makeStateDir makes RootlessKit's directory, and removes those of processes
+// that were killed.
+func makeStateDir(runtimeDir string) (string, error) {
+	old, err := filepath.Glob(filepath.Join(runtimeDir, statePrefix+"*"))
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range old {
+		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), statePrefix))
+		if err != nil {
+			continue
+		}
+		if _, err := procid.Of(pid); pid == os.Getpid() || errors.Is(err, os.ErrProcessDone) {
+			os.RemoveAll(dir)
+		}
+	}
+	dir := filepath.Join(runtimeDir, statePrefix+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("cannot prepare to enter the user namespace: %w", err)
+	}
+	return dir, nil
 }
 
 // ExitError is the exit code of the namespaced process, which has already
@@ -75,33 +107,6 @@ func Parent(o Options) error {
 type ExitError int
 
 func (e ExitError) Error() string { return fmt.Sprintf("the keeper ended with exit code %d", int(e)) }
-
-// explain puts a remedy to the failures that a user can do something about.
-func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	text := err.Error()
-	switch {
-	case errors.Is(err, exec.ErrNotFound):
-		return fault.Unavailable("cannot map user ids: newuidmap is not installed").
-			WithHint("ask the administrator to install it (Debian, Ubuntu: apt-get install uidmap; Fedora: dnf install shadow-utils)")
-	case strings.Contains(text, "failed to compute uid/gid map"):
-		return fault.Unavailable("cannot map user ids: %w", err).
-			WithHint("ask the administrator to run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 %s", userName())
-	case strings.Contains(text, "failed to start the child"):
-		return fault.Unavailable("cannot make a user namespace: %w", err).
-			WithHint("run 'kelp doctor' to see what forbids it")
-	}
-	return fmt.Errorf("cannot enter the user namespace: %w", err)
-}
-
-func userName() string {
-	if u := os.Getenv("USER"); u != "" {
-		return u
-	}
-	return fmt.Sprint(os.Getuid())
-}
 
 // IsChild says whether this process was started by Parent, or by RootlessKit
 // on its behalf.
@@ -133,7 +138,7 @@ func Child(noop string) (sockets int, err error) {
 		EvacuateCgroup2:           evacuate,
 	})
 	if err != nil {
-		return 0, err
+		return 0, explainChild(err)
 	}
 	if activated {
 		if _, err := fmt.Sscan(os.Getenv("LISTEN_FDS"), &sockets); err != nil {

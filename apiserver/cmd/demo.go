@@ -7,17 +7,19 @@ import (
 )
 
 var demoCommand = &cli.Command{
-	Name:  "demo",
-	Usage: "start the engine if needed and run a container from an embedded image",
-	Flags: settingsFlags,
+	Name:   "demo",
+	Usage:  "start the engine if needed and run a container from an embedded image",
+	Flags:  settingsFlags,
+	Before: noArguments,
 	Action: func(c *cli.Context) error {
 		s, err := readSettings(c)
 		if err != nil {
 			return err
 		}
-		if err := ensureStarted(c.Context, s); err != nil {
+		socket, err := ensureStarted(c.Context, s)
+		if err != nil {
 			return err
 		}
-		return demo.Run(c.Context, s.Socket, c.App.Writer)
+		return demo.Run(c.Context, socket, c.App.Writer)
 	},
 }

@@ -7,15 +7,25 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/kelp-engine/kelp/apiserver"
 	"github.com/kelp-engine/kelp/engine"
+	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/userns/daemonlog"
 )
 
 // engineEnv holds the engine's configuration; its presence makes this process
 // the engine.
 const engineEnv = "KELP_ENGINE"
+
+// engineConfig is what the engine's stage is started with.
+type engineConfig struct {
+	engine.Config
+	Log daemonlog.Options `json:"log"`
+}
 
 // IsEngine says whether the keeper started this process as the engine.
 func IsEngine() bool { return os.Getenv(engineEnv) != "" }
@@ -30,6 +40,8 @@ func encode(v any) string {
 
 // Engine is the engine's stage. It returns the exit code.
 func Engine() int {
+	syscall.CloseOnExec(keeper.EngineListenFD)
+	syscall.CloseOnExec(keeper.EngineReportFD)
 	if err := runEngine(context.Background()); err != nil {
 		slog.Error("the engine failed", "error", err)
 		return 1
@@ -38,32 +50,22 @@ func Engine() int {
 }
 
 func runEngine(ctx context.Context) error {
-	var cfg engine.Config
-	if err := json.Unmarshal([]byte(os.Getenv(engineEnv)), &cfg); err != nil {
-		return fmt.Errorf("cannot read the engine's configuration: %w", err)
-	}
-	os.Unsetenv(engineEnv)
-	logTo("engine", cfg.Debug)
-	stop := stopSignal()
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
 
-	listener := os.NewFile(3, "api-socket")
-	l, err := net.FileListener(listener)
+	e, l, err := startEngine(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errEngineFD, err)
-	}
-	listener.Close()
-	e, err := engine.New(cfg)
-	if err != nil {
+		_ = keeper.ReportStart(err) // it is logged as well
 		return err
 	}
 	defer e.Close()
-	if err := e.Recover(ctx); err != nil {
-		return err
-	}
 	s := apiserver.New(e)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
-	slog.Info("the engine is up", "socket", cfg.Socket, "pid", os.Getpid())
+	if err := keeper.ReportStart(nil); err != nil {
+		return fmt.Errorf("cannot report to the keeper: %w", err)
+	}
+	slog.Info("the engine is up", "pid", os.Getpid())
 	select {
 	case err := <-served:
 		return err
@@ -77,4 +79,30 @@ func runEngine(ctx context.Context) error {
 	defer cancel()
 	_ = s.Shutdown(ctx)
 	return nil
+}
+
+// startEngine makes the engine, ready to serve the listener.
+func startEngine(ctx context.Context) (*engine.Engine, net.Listener, error) {
+	var cfg engineConfig
+	if err := json.Unmarshal([]byte(os.Getenv(engineEnv)), &cfg); err != nil {
+		return nil, nil, fmt.Errorf("cannot read the engine's configuration from %s: %w", engineEnv, err)
+	}
+	os.Unsetenv(engineEnv)
+	daemonlog.Setup("engine", cfg.Log)
+
+	f := os.NewFile(keeper.EngineListenFD, "api-socket")
+	l, err := net.FileListener(f)
+	f.Close()
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot listen on file descriptor %d: %w", keeper.EngineListenFD, err)
+	}
+	e, err := engine.New(cfg.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := e.Recover(ctx); err != nil {
+		e.Close()
+		return nil, nil, err
+	}
+	return e, l, nil
 }

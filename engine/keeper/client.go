@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/userns/rundir"
@@ -30,10 +31,23 @@ func (c *Client) Hello(ctx context.Context) (Hello, error) {
 	return h, err
 }
 
+// WaitEngine returns when the engine answers API requests. An engine that
+// ends before it does is an error that tells why.
+func (c *Client) WaitEngine(ctx context.Context) error {
+	return c.call(ctx, "engine.wait", nil, nil)
+}
+
+// ShutdownRequest says how to shut down.
+type ShutdownRequest struct {
+	// Grace is how long the engine may take to stop all containers before it
+	// and they are killed; 0 leaves it to the keeper.
+	Grace time.Duration `json:"grace,omitempty"`
+}
+
 // Shutdown ends all containers, the engine and the keeper. It returns when
-// the keeper has agreed to; the keeper's socket goes away when it is done.
-func (c *Client) Shutdown(ctx context.Context) error {
-	return c.call(ctx, "shutdown", nil, nil)
+// the keeper has agreed to; the keeper's process is gone when it is done.
+func (c *Client) Shutdown(ctx context.Context, r ShutdownRequest) error {
+	return c.call(ctx, "shutdown", r, nil)
 }
 
 // RestartEngine replaces the engine process, by the binary that lies at the

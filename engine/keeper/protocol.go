@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/daemonlog"
 )
 
 // Version of the protocol that this package speaks.
@@ -67,8 +68,8 @@ type Config struct {
 	// EngineEnv is added to the engine's environment.
 	EngineEnv []string `json:"engine_env,omitempty"`
 	// Version is kelp's version, for hello.
-	Version string `json:"version"`
-	Debug   bool   `json:"debug,omitempty"`
+	Version string            `json:"version"`
+	Log     daemonlog.Options `json:"log"`
 }
 
 // ConfigEnv names the environment variable that holds a Config.
@@ -80,9 +81,13 @@ type Hello struct {
 	Version   string `json:"version"`  // kelp's version when the keeper started
 	PID       int    `json:"pid"`
 	EnginePID int    `json:"engine_pid"` // 0 while none runs
-	Socket    string `json:"socket"`
-	DataRoot  string `json:"data_root"`
-	StartedAt int64  `json:"started_at"` // Unix time in nanoseconds
+	// EngineReady says that the engine answers API requests; while it does
+	// not, EngineError is why the last one ended.
+	EngineReady bool   `json:"engine_ready,omitempty"`
+	EngineError string `json:"engine_error,omitempty"`
+	Socket      string `json:"socket"`
+	DataRoot    string `json:"data_root"`
+	StartedAt   int64  `json:"started_at"` // Unix time in nanoseconds
 }
 
 // WriteMessage sends v, with files if there are any.

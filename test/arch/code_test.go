@@ -151,7 +151,7 @@ func undocumented(d ast.Decl) (missing []string) {
 var calls = map[string][]string{
 	// State goes through engine/record, which survives a crash half way.
 	"os.WriteFile": {"netstack/link", "engine/record", "engine/runtime", "userns", "apiserver/cmd", "image", "test"},
-	"os.Rename":    {"engine/record", "engine/logs", "engine/keeper/server", "engine/volume", "image", "apiserver/cmd", "test"},
+	"os.Rename":    {"engine/record", "engine/logs", "engine/keeper/server", "engine/volume", "image", "apiserver/cmd", "userns/daemonlog", "test"},
 	// Processes and namespaces change in few places.
 	"syscall.ForkExec":   starters,
 	"os.StartProcess":    starters,

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -51,8 +53,8 @@ func usable(dir string) bool {
 // MakePrivate makes dir (mode 0700) or checks that the existing one is a
 // directory that only the calling user can enter.
 func MakePrivate(dir string) error {
-	if len(dir)+1+len(KeeperSocket) > maxSocketPath {
-		return fault.InvalidArgument("the runtime directory %s is too long for a unix socket in it (%d bytes at most)", dir, maxSocketPath-1-len(KeeperSocket)).
+	if most := maxSocketPath - 1 - len(KeeperSocket); len(dir) > most {
+		return fault.InvalidArgument("the runtime directory %s is too long for a unix socket in it: %d bytes, %d at most", dir, len(dir), most).
 			WithHint("set XDG_RUNTIME_DIR to a shorter path")
 	}
 	if err := os.Mkdir(dir, 0o700); err == nil {
@@ -74,6 +76,18 @@ func MakePrivate(dir string) error {
 	case st.Mode&0o077 != 0:
 		return fault.PermissionDenied("the runtime directory %s is open to other users (mode %#o)", dir, st.Mode&0o777).
 			WithHint("run: chmod 700 %s", dir)
+	}
+	return nil
+}
+
+// CheckSocketPath refuses a path that no unix socket can have.
+func CheckSocketPath(path string) error {
+	switch {
+	case len(path) > maxSocketPath:
+		return fault.InvalidArgument("the socket's path %s is too long: %d bytes, %d at most", path, len(path), maxSocketPath).
+			WithHint("choose a shorter one with --socket")
+	case strings.ContainsFunc(path, unicode.IsControl):
+		return fault.InvalidArgument("the socket's path %q has control characters", path)
 	}
 	return nil
 }

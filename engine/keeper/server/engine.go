@@ -2,15 +2,19 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
 )
 
 // Pauses before an engine that ended is started again.
@@ -21,14 +25,36 @@ const (
 	steady = 30 * time.Second
 )
 
+// firstStarts is how many engines may end without a word at the keeper's
+// start; one that gives a reason is not tried again.
+const firstStarts = 5
+
+// defaultGrace is how long the engine may take to stop all containers at
+// shutdown.
+const defaultGrace = 60 * time.Second
+
 // supervisor keeps one engine process running.
 type supervisor struct {
 	argv   []string
 	env    []string
-	listen *os.File // the Engine API's listening socket, the engine's fd 3
+	listen *os.File // the Engine API's listening socket
+	// firstReady is called when the first engine serves.
+	firstReady func()
 
-	mu      sync.Mutex
-	process *os.Process // nil while none runs
+	mu       sync.Mutex
+	process  *os.Process   // nil while none runs
+	ready    bool          // process serves
+	startErr error         // why the last engine ended without ever serving; nil while one starts
+	changed  chan struct{} // closed at the next change of ready or startErr
+	served   bool          // an engine did at some time
+	grace    time.Duration
+}
+
+func newSupervisor(cfg keeper.Config, listen *os.File, firstReady func()) *supervisor {
+	return &supervisor{
+		argv: cfg.Engine, env: cfg.EngineEnv, listen: listen, firstReady: firstReady,
+		changed: make(chan struct{}), grace: defaultGrace,
+	}
 }
 
 func (s *supervisor) pid() int {
@@ -38,6 +64,56 @@ func (s *supervisor) pid() int {
 		return 0
 	}
 	return s.process.Pid
+}
+
+// state says whether the engine serves, and if not, why the last one did not.
+func (s *supervisor) state() (ready bool, startErr error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ready, s.startErr
+}
+
+// wait returns when the engine serves, or why it could not be started.
+func (s *supervisor) wait(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		ready, err, changed := s.ready, s.startErr, s.changed
+		s.mu.Unlock()
+		if ready || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// set wakes up those who wait. first says that this is the first engine that
+// serves.
+func (s *supervisor) set(ready bool, startErr error) (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready, s.startErr = ready, startErr
+	first = ready && !s.served
+	s.served = s.served || ready
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return first
+}
+
+func (s *supervisor) hasServed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.served
+}
+
+// setGrace bounds the shutdown to come.
+func (s *supervisor) setGrace(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grace = d
 }
 
 // restart ends the engine process; run starts the next one.
@@ -56,14 +132,20 @@ func (s *supervisor) signal(sig syscall.Signal) error {
 
 // run starts the engine, again and again, until ctx ends. Then it asks the
 // engine to stop all containers and returns when it has ended, killing it
-// after grace.
-func (s *supervisor) run(ctx context.Context, grace time.Duration) {
+// after the grace. An engine that cannot be started to begin with is an error.
+func (s *supervisor) run(ctx context.Context) error {
+	// The kernel kills the engine when the thread that started it ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	pause := firstPause
-	for {
+	for starts := 1; ; starts++ {
 		begun := time.Now()
-		err := s.once(ctx, grace)
+		reported, err := s.runOne(ctx)
 		if ctx.Err() != nil {
-			return
+			return nil
+		}
+		if !s.hasServed() && (reported || starts == firstStarts) {
+			return fault.Unavailable("the engine cannot start: %w", err)
 		}
 		if time.Since(begun) > steady {
 			pause = firstPause
@@ -71,36 +153,100 @@ func (s *supervisor) run(ctx context.Context, grace time.Duration) {
 		slog.Warn("the engine ended; starting it again", "error", err, "pause", pause)
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-time.After(pause):
 		}
 		pause = min(pause*4, longestPause)
 	}
 }
 
-// once runs one engine process to its end.
-func (s *supervisor) once(ctx context.Context, grace time.Duration) error {
-	cmd := exec.Command(s.argv[0], s.argv[1:]...)
+// runOne runs one engine process to its end and returns why it ended;
+// reported says that the engine itself gave the reason for not serving.
+func (s *supervisor) runOne(ctx context.Context) (reported bool, err error) {
+	s.set(false, nil)
+	cmd, report, err := s.start()
+	if err != nil {
+		s.set(false, err)
+		return true, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		if cause := <-report; cause != nil {
+			reported, err = true, cause
+		}
+		ended <- err
+	}()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		err = s.stopEngine(ended)
+	}
+	s.mu.Lock()
+	s.process = nil
+	ready := s.ready
+	s.mu.Unlock()
+	if err == nil {
+		err = fault.Internal("it ended without being told to")
+	}
+	if ready {
+		s.set(false, nil)
+	} else {
+		s.set(false, err)
+	}
+	return reported, err
+}
+
+// start starts an engine process. report gets why it cannot serve, or nil,
+// and is then closed.
+func (s *supervisor) start() (cmd *exec.Cmd, report <-chan error, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer w.Close()
+	cmd = exec.Command(s.argv[0], s.argv[1:]...)
 	cmd.Env = append(os.Environ(), s.env...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{s.listen}
+	cmd.ExtraFiles = []*os.File{s.listen, w} // from EngineListenFD on
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setpgid:   true,            // a terminal's ^C goes to the keeper alone
 		Pdeathsig: syscall.SIGKILL, // an engine without a keeper could do nothing but hold the socket
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("cannot start the engine: %w", err)
+		r.Close()
+		return nil, nil, fmt.Errorf("cannot execute it: %w", err)
 	}
-	s.setProcess(cmd.Process)
-	defer s.setProcess(nil)
+	s.mu.Lock()
+	s.process = cmd.Process
+	s.mu.Unlock()
+	c := make(chan error, 1)
+	go func() {
+		defer close(c)
+		defer r.Close()
+		c <- s.readReport(r)
+	}()
+	return cmd, c, nil
+}
 
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
+// readReport waits for the engine's report and returns the error in it. An
+// engine that ends without a report is none here: its exit status tells more.
+func (s *supervisor) readReport(r io.Reader) error {
+	var report keeper.EngineReport
+	if err := json.NewDecoder(r).Decode(&report); err != nil {
+		return nil
 	}
+	if report.Error == nil && s.set(true, nil) {
+		s.firstReady()
+	}
+	return report.Error.Err()
+}
+
+// stopEngine asks the engine to stop all containers and to end.
+func (s *supervisor) stopEngine(ended <-chan error) error {
+	s.mu.Lock()
+	grace := s.grace
+	s.mu.Unlock()
 	if err := s.signal(syscall.SIGTERM); err != nil {
 		slog.Warn("cannot ask the engine to stop", "error", err)
 	}
@@ -112,10 +258,4 @@ func (s *supervisor) once(ctx context.Context, grace time.Duration) error {
 		_ = s.signal(syscall.SIGKILL)
 		return <-ended
 	}
-}
-
-func (s *supervisor) setProcess(p *os.Process) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.process = p
 }

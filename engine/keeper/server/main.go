@@ -10,20 +10,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/runtime"
+	"github.com/kelp-engine/kelp/userns/daemonlog"
 )
-
-// grace is how long the engine may take to stop all containers at shutdown.
-const grace = 60 * time.Second
 
 // Main runs the keeper until it is told to shut down.
 //
@@ -35,31 +29,34 @@ func Main() error {
 		return fmt.Errorf("cannot read the keeper's configuration from %s: %w", keeper.ConfigEnv, err)
 	}
 	os.Unsetenv(keeper.ConfigEnv)
-	level := slog.LevelInfo
-	if cfg.Debug {
-		level = slog.LevelDebug
-	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})).With("process", "keeper"))
+	daemonlog.Setup("keeper", cfg.Log)
+	manager := newNotifier()
 
-	lock, err := lockData(cfg.DataRoot)
+	lock, err := keeper.LockData(cfg.DataRoot, cfg.RuntimeDir, cfg.Socket)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
 	adoptOrphans()
+	if dir, err := holdRuntimeDir(cfg.RuntimeDir); err == nil {
+		defer dir.Close()
+	} else {
+		slog.Warn("cannot keep cleaners of old files away from the runtime directory", "error", err)
+	}
 
+	l, err := listenKeeper(cfg.RuntimeDir)
+	if err != nil {
+		return err
+	}
 	api, err := listenAPI(cfg)
 	if err != nil {
-		return fmt.Errorf("cannot listen for API clients: %w", err)
+		l.Close()
+		return err
 	}
-	l, err := listen(cfg.RuntimeDir)
-	if err != nil {
-		return fmt.Errorf("cannot make the keeper's socket: %w", err)
-	}
-	return run(cfg, l, api)
+	return run(cfg, l, api, manager)
 }
 
-func run(cfg keeper.Config, l *net.UnixListener, api *os.File) error {
+func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager notifier) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	signals := make(chan os.Signal, 8)
@@ -72,13 +69,14 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File) error {
 			}
 		}
 	}()
+	context.AfterFunc(ctx, func() { manager.tell("STOPPING=1") })
 
 	rt, err := runtime.New(filepath.Join(cfg.RuntimeDir, "containers"))
 	if err != nil {
 		return err
 	}
 	tasks := newTasks(rt)
-	engine := &supervisor{argv: cfg.Engine, env: cfg.EngineEnv, listen: api}
+	engine := newSupervisor(cfg, api, func() { manager.tell("READY=1") })
 	s := newServer(cfg, engine, tasks, stop)
 
 	// The socket is served until the engine has ended: stopping containers
@@ -86,12 +84,12 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File) error {
 	serveCtx, stopServing := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.serve(serveCtx, l) }()
-	engine.run(ctx, grace)
+	err = engine.run(ctx)
 	stopServing()
-	err = <-served
+	err = errors.Join(err, <-served)
 	tasks.stopAll()
 	if cfg.Sockets == 0 {
-		err = errors.Join(err, os.Remove(cfg.Socket))
+		os.Remove(cfg.Socket) // gone already with the runtime directory, maybe
 	}
 	return err
 }
@@ -104,51 +102,16 @@ func adoptOrphans() {
 	}
 }
 
-// lockData takes the lock that makes this keeper the only one on the data
-// root; the kernel gives it back when the process ends.
-func lockData(dataRoot string) (*os.File, error) {
-	if err := os.MkdirAll(dataRoot, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the data root: %w", err)
-	}
-	path := filepath.Join(dataRoot, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the data root's lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("cannot lock the data root %s: %w", dataRoot, err)
-		}
-		holder := make([]byte, 16)
-		n, _ := f.ReadAt(holder, 0)
-		return nil, fault.Conflict("the data root %s is in use by another kelp (keeper pid %s)", dataRoot, strings.TrimSpace(string(holder[:n]))).
-			WithHint("stop it with 'kelp stop', or choose another with --data-root")
-	}
-	if err := f.Truncate(0); err != nil {
-		return nil, err
-	}
-	_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return f, err
-}
-
-// listenAPI returns the Engine API's listening socket: the one that systemd
-// handed over, or a new one that replaces a stale one.
-func listenAPI(cfg keeper.Config) (*os.File, error) {
-	if cfg.Sockets > 0 {
-		return os.NewFile(3, "systemd-socket"), nil
-	}
-	if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: cfg.Socket, Net: "unix"})
+// holdRuntimeDir takes the lock on the directory that keeps systemd-tmpfiles
+// from removing what is in it when it is below /tmp (tmpfiles.d(5)).
+func holdRuntimeDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
-	l.SetUnlinkOnClose(false)
-	if err := os.Chmod(cfg.Socket, 0o600); err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		f.Close()
 		return nil, err
 	}
-	return l.File()
+	return f, nil
 }

@@ -136,7 +136,7 @@ func newTestKeeper(t *testing.T) *testKeeper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := listen(dir)
+	l, err := listenKeeper(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,12 +9,10 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"maps"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -22,7 +20,6 @@ import (
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
-	"github.com/kelp-engine/kelp/userns/rundir"
 )
 
 // op serves one operation of the protocol. What it returns is the answer.
@@ -78,6 +75,7 @@ func newServer(cfg keeper.Config, engine *supervisor, tasks *tasks, stop context
 	s.ops = map[string]op{
 		"hello":          s.hello,
 		"shutdown":       s.shutdown,
+		"engine.wait":    s.waitEngine,
 		"engine.restart": s.restartEngine,
 	}
 	maps.Copy(s.ops, tasks.ops())
@@ -85,7 +83,7 @@ func newServer(cfg keeper.Config, engine *supervisor, tasks *tasks, stop context
 }
 
 func (s *Server) hello(context.Context, *call) (any, error) {
-	return keeper.Hello{
+	h := keeper.Hello{
 		Protocol:  keeper.Version,
 		Version:   s.cfg.Version,
 		PID:       os.Getpid(),
@@ -93,30 +91,32 @@ func (s *Server) hello(context.Context, *call) (any, error) {
 		Socket:    s.cfg.Socket,
 		DataRoot:  s.cfg.DataRoot,
 		StartedAt: s.started.UnixNano(),
-	}, nil
+	}
+	var err error
+	if h.EngineReady, err = s.engine.state(); err != nil {
+		h.EngineError = err.Error()
+	}
+	return h, nil
 }
 
-func (s *Server) shutdown(context.Context, *call) (any, error) {
+func (s *Server) shutdown(_ context.Context, c *call) (any, error) {
+	var r keeper.ShutdownRequest
+	if err := c.decode(&r); err != nil {
+		return nil, err
+	}
+	if r.Grace > 0 {
+		s.engine.setGrace(r.Grace)
+	}
 	s.stop()
 	return nil, nil
 }
 
-func (s *Server) restartEngine(context.Context, *call) (any, error) {
-	return nil, s.engine.restart()
+func (s *Server) waitEngine(ctx context.Context, _ *call) (any, error) {
+	return nil, s.engine.wait(ctx)
 }
 
-// listen makes the keeper's private socket. A stale one is replaced: the lock
-// on the data root says that no other keeper of ours lives.
-func listen(runtimeDir string) (*net.UnixListener, error) {
-	path := filepath.Join(runtimeDir, rundir.KeeperSocket)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	return l, os.Chmod(path, 0o600)
+func (s *Server) restartEngine(context.Context, *call) (any, error) {
+	return nil, s.engine.restart()
 }
 
 // serve answers calls until ctx ends, and then waits for those under way.

@@ -1,0 +1,96 @@
+package server
+
+import (
+	"context"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+// supervise runs a shell script as the engine; ended gets what run returns.
+func supervise(t *testing.T, script string) (s *supervisor, ready chan struct{}, ended chan error, stop context.CancelFunc) {
+	t.Helper()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { null.Close() })
+	ready, ended = make(chan struct{}), make(chan error, 1)
+	s = newSupervisor(keeper.Config{Engine: []string{"/bin/sh", "-c", script}}, null, func() { close(ready) })
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { ended <- s.run(ctx) }()
+	t.Cleanup(stop)
+	return s, ready, ended, stop
+}
+
+const (
+	sayReady = `echo '{}' >&4; exec 4>&-; `
+	sayError = `echo '{"error":{"class":"unavailable","message":"the disk is on fire"}}' >&4; exit 1`
+)
+
+func TestSupervisorOfEngineThatCannotStart(t *testing.T) {
+	tests := []struct{ name, script, want string }{
+		{"it says why", sayError, "the disk is on fire"},
+		{"it says nothing", "exit 7", "exit status 7"},
+		{"it says nonsense", "echo nonsense >&4; exit 3", "exit status 3"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, _, ended, _ := supervise(t, tt.script)
+			if err := s.wait(t.Context()); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("those who wait get %v, want %q", err, tt.want)
+			}
+			select {
+			case err := <-ended:
+				if err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("run returned %v, want %q", err, tt.want)
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatal("the supervisor goes on for ever")
+			}
+		})
+	}
+}
+
+func TestSupervisorRestartsWhatHasServed(t *testing.T) {
+	s, ready, ended, stop := supervise(t, sayReady+"exec sleep 60")
+	if err := s.wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-ready
+	first := s.pid()
+	if err := s.restart(); err != nil {
+		t.Fatal(err)
+	}
+	for s.pid() == first || s.pid() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.wait(t.Context()); err != nil {
+		t.Errorf("after the engine's death: %v", err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("at shutdown: %v", err)
+	}
+	if s.pid() != 0 {
+		t.Error("an engine is left")
+	}
+}
+
+func TestSupervisorKillsAfterGrace(t *testing.T) {
+	s, ready, ended, stop := supervise(t, "trap '' TERM; "+sayReady+"while :; do sleep 1; done")
+	<-ready
+	pid := s.pid()
+	s.setGrace(50 * time.Millisecond)
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
+		t.Errorf("the engine that ignores SIGTERM: %v", err)
+	}
+}
