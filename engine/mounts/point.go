@@ -7,8 +7,6 @@
 package mounts
 
 import (
-	"os"
-
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 )
@@ -71,9 +69,6 @@ func (p Point) API() container.MountPoint {
 	}
 	return m
 }
-
-// defaultTmpfsMode is the mode of a tmpfs's root that none was asked for.
-const defaultTmpfsMode = os.FileMode(0o1777)
 
 // Source finds the points of the container that VolumesFrom names.
 type Source func(ref string) ([]Point, error)

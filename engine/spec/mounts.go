@@ -15,12 +15,9 @@ import (
 // DefaultShmSize is the size of /dev/shm when none is asked for, in bytes.
 const DefaultShmSize = 64 << 20
 
-// dockerSocket is where clients look for the Engine API.
-const dockerSocket = "/var/run/docker.sock"
-
 // allMounts lists the system's mounts, but those that the user's take the
 // place of, then the user's, parents before what lies in them.
-func allMounts(in Input) ([]specs.Mount, error) {
+func allMounts(in Input) []specs.Mount {
 	user := slices.Clone(in.Mounts)
 	slices.SortStableFunc(user, func(a, b mounts.Point) int {
 		return depth(a.Target) - depth(b.Target)
@@ -36,13 +33,9 @@ func allMounts(in Input) ([]specs.Mount, error) {
 		}
 	}
 	for _, p := range user {
-		m, err := pointMount(p, in)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, m)
+		out = append(out, pointMount(p, in))
 	}
-	return append(out, initMount(in)...), nil
+	return append(out, initMount(in)...)
 }
 
 func depth(p string) int { return strings.Count(path.Clean(p), "/") }
@@ -143,15 +136,11 @@ func initMount(in Input) []specs.Mount {
 }
 
 // pointMount is a mount that the user asked for.
-func pointMount(p mounts.Point, in Input) (specs.Mount, error) {
+func pointMount(p mounts.Point, in Input) specs.Mount {
 	if p.Type == mount.TypeTmpfs {
-		o, err := mounts.TmpfsOptions(p)
-		return specs.Mount{Destination: p.Target, Type: "tmpfs", Source: "tmpfs", Options: o}, err
+		return specs.Mount{Destination: p.Target, Type: "tmpfs", Source: "tmpfs", Options: p.TmpfsOptions}
 	}
 	m := specs.Mount{Destination: p.Target, Type: "bind", Source: p.Source}
-	if in.Socket != "" && p.Type == mount.TypeBind && isDockerSocket(p.Source) {
-		m.Source = in.Socket
-	}
 	recursive := "rbind"
 	if p.NonRecursive {
 		recursive = "bind"
@@ -166,13 +155,7 @@ func pointMount(p mounts.Point, in Input) (specs.Mount, error) {
 	default:
 		m.Options = append(m.Options, "ro")
 	}
-	return m, nil
-}
-
-// isDockerSocket says whether a bind's source is where a client that knows of
-// root's Docker only would look.
-func isDockerSocket(source string) bool {
-	return source == dockerSocket || source == "/run/docker.sock"
+	return m
 }
 
 func propagation(p mounts.Point) string {

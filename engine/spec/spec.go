@@ -34,9 +34,6 @@ type Input struct {
 	Shm string
 	// Join names the processes whose namespaces the modes "container:" mean.
 	Join Join
-	// Socket is the path of the user's Engine API socket, which a bind of
-	// /var/run/docker.sock means.
-	Socket string
 	// Init is the path of the program that `--init` puts in front, and
 	// InitArgs its first arguments.
 	Init string
@@ -71,9 +68,7 @@ func Build(in Input) (*specs.Spec, error) {
 	if !in.HostConfig.UTSMode.IsHost() {
 		s.Hostname, s.Domainname = in.Config.Hostname, in.Config.Domainname
 	}
-	if s.Mounts, err = allMounts(in); err != nil {
-		return nil, err
-	}
+	s.Mounts = allMounts(in)
 	if err := secure(s, in); err != nil {
 		return nil, err
 	}
