@@ -191,15 +191,3 @@ func (m *Manager) Release(ctx context.Context, container string, points []mounts
 	}
 	return errors.Join(errs...)
 }
-
-// drop takes the container from the users of its volumes.
-func (m *Manager) drop(container string, points []mounts.Point) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, p := range points {
-		if e := m.volumes[p.Name]; e != nil && isVolume(p) {
-			delete(e.users, container)
-			delete(e.mounted, container)
-		}
-	}
-}
