@@ -15,13 +15,14 @@ import (
 
 // Client calls a keeper. It has no state but the socket's path, so it works
 // across the keeper's death and the next one's start.
-type Client struct {
-	socket string
-}
+type Client struct{ caller }
+
+// caller makes calls, one connection each.
+type caller struct{ socket string }
 
 // NewClient returns a client of the keeper in runtimeDir.
 func NewClient(runtimeDir string) *Client {
-	return &Client{socket: filepath.Join(runtimeDir, rundir.KeeperSocket)}
+	return &Client{caller{socket: filepath.Join(runtimeDir, rundir.KeeperSocket)}}
 }
 
 // Hello asks the keeper who it is. No keeper is errdefs.ErrUnavailable.
@@ -57,7 +58,7 @@ func (c *Client) RestartEngine(ctx context.Context) error {
 }
 
 // call makes one request and decodes its answer into out unless that is nil.
-func (c *Client) call(ctx context.Context, op string, in, out any, files ...*os.File) error {
+func (c *caller) call(ctx context.Context, op string, in, out any, files ...*os.File) error {
 	return c.stream(ctx, op, in, func(body json.RawMessage) error {
 		if out == nil || len(body) == 0 {
 			return nil
@@ -68,7 +69,7 @@ func (c *Client) call(ctx context.Context, op string, in, out any, files ...*os.
 
 // stream makes one request and hands every answer to each, until the last
 // one, an error, or the end of ctx.
-func (c *Client) stream(ctx context.Context, op string, in any, each func(json.RawMessage) error, files ...*os.File) error {
+func (c *caller) stream(ctx context.Context, op string, in any, each func(json.RawMessage) error, files ...*os.File) error {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return err
@@ -105,7 +106,7 @@ func (c *Client) stream(ctx context.Context, op string, in any, each func(json.R
 	}
 }
 
-func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
+func (c *caller) dial(ctx context.Context) (*net.UnixConn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if err != nil {
@@ -117,7 +118,7 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-func (c *Client) broken(ctx context.Context, op string, err error) error {
+func (c *caller) broken(ctx context.Context, op string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -134,42 +134,53 @@ func (c *Client) Start(ctx context.Context, r StartRequest) (Started, error) {
 }
 
 // Exec runs a process in a running container. attach is the client's
-// connection when r.Attach is set.
-func (c *Client) Exec(ctx context.Context, r ExecRequest, attach *os.File) (Started, error) {
-	var files []*os.File
-	if attach != nil {
-		files = append(files, attach)
+// connection when r.Attach is set; ended, which may be nil, is then called
+// from another goroutine when the attachment is over or the keeper gone. It
+// is over when the process has exited and its output was given on, so that
+// Task knows its exit code then. An error leaves attach to the caller.
+func (c *Client) Exec(ctx context.Context, r ExecRequest, attach *os.File, ended func(AttachResult, error)) (Started, error) {
+	if attach == nil {
+		var s Started
+		err := c.call(ctx, "exec", r, &s)
+		return s, err
 	}
-	var s Started
-	err := c.call(ctx, "exec", r, &s, files...)
-	return s, err
+	return attached[Started](ctx, &c.caller, "exec", r, attach, ended)
 }
 
-// Attach hands conn to the keeper and returns once it is attached; ended is
-// called, from another goroutine, when the attachment is over or the keeper
-// gone. The caller may close conn as soon as Attach returns.
+// Attach hands conn to the keeper and returns once it is attached; ended,
+// which may be nil, is called from another goroutine when the attachment is
+// over or the keeper gone. The caller may close conn as soon as Attach returns.
 func (c *Client) Attach(ctx context.Context, r AttachRequest, conn *os.File, ended func(AttachResult, error)) error {
-	attached := make(chan error, 1)
+	_, err := attached[struct{}](ctx, &c.caller, "attach", r, conn, ended)
+	return err
+}
+
+// attached makes a call that answers twice: with a First once conn is
+// attached, and with an AttachResult when that is over. ctx counts until the
+// first answer.
+func attached[First any](ctx context.Context, c *caller, op string, r any, conn *os.File, ended func(AttachResult, error)) (First, error) {
+	var first First
+	var result AttachResult
+	begun := make(chan error, 1)
 	go func() {
-		first := true
-		var result AttachResult
-		err := c.stream(context.WithoutCancel(ctx), "attach", r, func(body json.RawMessage) error {
-			if first {
-				first = false
-				attached <- nil
-				return nil
+		answers := 0
+		err := c.stream(context.WithoutCancel(ctx), op, r, func(body json.RawMessage) error {
+			answers++
+			if answers > 1 {
+				return json.Unmarshal(body, &result)
 			}
-			return json.Unmarshal(body, &result)
+			err := json.Unmarshal(body, &first)
+			begun <- err
+			return err
 		}, conn)
-		if first {
-			attached <- err
-			return
-		}
-		if ended != nil {
+		if answers == 0 {
+			begun <- err
+		} else if ended != nil {
 			ended(result, err)
 		}
 	}()
-	return <-attached
+	err := <-begun
+	return first, err
 }
 
 // Signal sends a signal to the process, or with all to every process of the
@@ -216,6 +227,13 @@ func (c *Client) Processes(ctx context.Context, id string) ([]int, error) {
 	var pids []int
 	err := c.call(ctx, "processes", Ref{Container: id}, &pids)
 	return pids, err
+}
+
+// Task returns what the keeper knows of one process.
+func (c *Client) Task(ctx context.Context, ref Ref) (Task, error) {
+	var t Task
+	err := c.call(ctx, "task", ref, &t)
+	return t, err
 }
 
 // Tasks lists every process that the keeper knows.

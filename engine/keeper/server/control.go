@@ -17,6 +17,7 @@ func (t *tasks) ops() map[string]op {
 		"attach": t.attach,
 		"signal": t.signal,
 		"resize": t.resize,
+		"task":   t.get,
 		"tasks":  t.list,
 		"watch":  t.watch,
 		"forget": t.forget,
@@ -58,6 +59,21 @@ func (t *tasks) resize(_ context.Context, call *call) (any, error) {
 		return nil, err
 	}
 	return nil, p.hub.Resize(req.Height, req.Width)
+}
+
+// get serves the operation task.
+func (t *tasks) get(_ context.Context, call *call) (any, error) {
+	var ref keeper.Ref
+	if err := call.decode(&ref); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p, err := t.process(ref)
+	if err != nil {
+		return nil, err
+	}
+	return p.task, nil
 }
 
 // list serves the operation tasks.

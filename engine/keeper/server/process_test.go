@@ -80,13 +80,17 @@ func TestExec(t *testing.T) {
 			Process: &specs.Process{Args: args, Env: []string{"PATH=/bin"}, Cwd: "/"},
 			Stdio:   keeper.Stdio{Stdin: stdin != "", StdinOnce: true},
 			Attach:  &keeper.AttachRequest{Stdin: stdin != "", Stdout: true, Buffered: []byte(stdin)},
-		}, its)
+		}, its, nil)
 		if err != nil {
 			return "", err
 		}
 		its.Close()
 		closeWrite(t, mine)
 		b, err := io.ReadAll(mine)
+		// Whoever sees the output end can ask for the exit code.
+		if task, err := k.Task(k.ctx(), ref); err != nil || task.Status != keeper.Exited {
+			t.Errorf("after its output the process is %+v, %v", task, err)
+		}
 		return string(b), errors.Join(err)
 	}
 	out, err := exec("hello", "sh", "-c", "cat; exit 3")

@@ -137,8 +137,9 @@ func reap(rt *runtime.Container) error {
 	return errors.Join(err, rt.Destroy())
 }
 
-// exec serves the operation of that name.
-func (t *tasks) exec(_ context.Context, call *call) (any, error) {
+// exec serves the operation of that name. With a client it answers twice: when
+// the process runs, and when the attachment is over.
+func (t *tasks) exec(ctx context.Context, call *call) (any, error) {
 	var req keeper.ExecRequest
 	if err := call.decode(&req); err != nil {
 		return nil, err
@@ -146,10 +147,11 @@ func (t *tasks) exec(_ context.Context, call *call) (any, error) {
 	if req.Exec == "" || req.Process == nil {
 		return nil, fault.InvalidArgument("an exec needs an id and a process")
 	}
-	hub := stdio.NewHub(stdio.Options{TTY: req.Stdio.TTY, StdinOnce: req.Stdio.StdinOnce})
+	hub := stdio.NewHub(stdio.Options{TTY: req.Stdio.TTY, StdinOnce: req.Stdio.StdinOnce, Hold: true})
+	var client *stdio.Client
 	if req.Attach != nil {
-		client, err := newClient(call, req.Attach)
-		if err != nil {
+		var err error
+		if client, err = newClient(call, req.Attach); err != nil {
 			return nil, err
 		}
 		hub.Attach(client)
@@ -161,7 +163,18 @@ func (t *tasks) exec(_ context.Context, call *call) (any, error) {
 		}
 		return nil, err
 	}
-	return p.task.Started, nil
+	if client == nil {
+		return p.task.Started, nil
+	}
+	if err := call.send(p.task.Started); err != nil {
+		return nil, err
+	}
+	select {
+	case <-client.Done():
+		return keeper.AttachResult{Detached: client.Detached()}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (t *tasks) startExec(req *keeper.ExecRequest, hub *stdio.Hub) (*process, error) {

@@ -49,6 +49,7 @@ func (t *tasks) await(c *container, p *process) {
 			slog.Warn("cannot remove what is left of a container", "container", c.id, "error", err)
 		}
 	}
+	defer p.hub.Release()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p.task.Status, p.task.ExitCode, p.task.ExitedAt = keeper.Exited, code, at

@@ -48,7 +48,10 @@ const grace = 2 * time.Second
 type Options struct {
 	TTY       bool
 	StdinOnce bool // standard input closes when the first client with it leaves
-	Log       Log  // nil keeps nothing
+	// Hold keeps clients attached until Release, so that they find the exit
+	// code known when their connection ends.
+	Hold bool
+	Log  Log // nil keeps nothing
 }
 
 // Hub is the standard streams of one run of a process.
@@ -56,7 +59,8 @@ type Hub struct {
 	o     Options
 	pumps sync.WaitGroup
 	// drained closes when all output was read and given on, or given up.
-	drained chan struct{}
+	drained  chan struct{}
+	released chan struct{} // closed by Release
 
 	logMu sync.Mutex // the streams share the log
 
@@ -70,7 +74,7 @@ type Hub struct {
 
 // NewHub returns a hub whose process has not started yet.
 func NewHub(o Options) *Hub {
-	return &Hub{o: o, drained: make(chan struct{})}
+	return &Hub{o: o, drained: make(chan struct{}), released: make(chan struct{})}
 }
 
 // Connect gives the hub the engine-side ends of the process's streams and
@@ -171,14 +175,6 @@ func (h *Hub) Discard() []*Client {
 // finish ends everything once all output has been read.
 func (h *Hub) finish() {
 	h.pumps.Wait()
-	h.mu.Lock()
-	h.ended = true
-	clients := h.clients
-	h.clients = nil
-	h.mu.Unlock()
-	for _, c := range clients {
-		c.end(false)
-	}
 	if h.o.Log != nil {
 		if err := h.o.Log.Close(); err != nil {
 			slog.Warn("cannot close a container's log", "error", err)
@@ -188,8 +184,29 @@ func (h *Hub) finish() {
 	for _, f := range h.sources {
 		f.Close()
 	}
+	if !h.o.Hold {
+		h.endClients()
+	}
 	close(h.drained)
+	if h.o.Hold {
+		<-h.released
+		h.endClients()
+	}
 }
+
+func (h *Hub) endClients() {
+	h.mu.Lock()
+	h.ended = true
+	clients := h.clients
+	h.clients = nil
+	h.mu.Unlock()
+	for _, c := range clients {
+		c.end(false)
+	}
+}
+
+// Release ends the clients that Hold keeps, once their output is whole.
+func (h *Hub) Release() { close(h.released) }
 
 // closeStdin ends the process's standard input.
 func (h *Hub) closeStdin() {
