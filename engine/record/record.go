@@ -13,13 +13,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // envelope is what lies in a file: the schema number says how to read Data.
 type envelope struct {
-	Schema int             `json:"schema"`
-	Data   json.RawMessage `json:"data"`
+	Schema int `json:"schema"`
+	// Revision counts the saves of a document, so that of two files of it the
+	// newer one is known.
+	Revision uint64          `json:"revision,omitempty"`
+	Data     json.RawMessage `json:"data"`
 }
+
+// recent is what the name of a file ends in that SaveRecent wrote.
+const recent = ".recent"
 
 // Store keeps documents of one kind, one file each, in one directory.
 type Store[T any] struct {
@@ -27,6 +34,9 @@ type Store[T any] struct {
 	file    string // "" means dir/<id>.json, else dir/<id>/<file>
 	schema  int
 	upgrade func(schema int, data []byte) ([]byte, error)
+
+	mu        sync.Mutex
+	revisions map[string]uint64 // by id, of documents loaded or saved
 }
 
 // Options for NewStore.
@@ -47,7 +57,7 @@ func NewStore[T any](dir string, o Options) (*Store[T], error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the record directory: %w", err)
 	}
-	s := &Store[T]{dir: dir, file: o.File, schema: o.Schema, upgrade: o.Upgrade}
+	s := &Store[T]{dir: dir, file: o.File, schema: o.Schema, upgrade: o.Upgrade, revisions: map[string]uint64{}}
 	pattern := filepath.Join(dir, ".*.tmp")
 	if o.File != "" {
 		pattern = filepath.Join(dir, "*", ".*.tmp")
@@ -82,81 +92,135 @@ func (s *Store[T]) path(id string) string {
 
 // Save writes the document id durably: when it returns nil, the new content
 // survives a power cut; when it returns an error, the old content does.
+// Saves of one document must not run at the same time.
 //
 // Preconditions: id is a file name (no separator, not "." or "..").
 func (s *Store[T]) Save(id string, doc *T) error {
+	return s.save(id, doc, s.path(id), true)
+}
+
+// SaveRecent writes the document id so that the new content survives the
+// death of this process, but perhaps not a power cut, after which the content
+// is that of the last Save or of a SaveRecent since. It costs no wait for the
+// disk: it is for what a power cut makes untrue anyway, such as which process
+// runs. Saves of one document must not run at the same time.
+//
+// It never touches the durable file: a file replaced without fsync may come
+// out of a power cut empty.
+//
+// Preconditions: id is a file name (no separator, not "." or "..").
+func (s *Store[T]) SaveRecent(id string, doc *T) error {
+	return s.save(id, doc, s.path(id)+recent, false)
+}
+
+func (s *Store[T]) save(id string, doc *T, path string, durable bool) error {
 	data, err := json.Marshal(doc)
 	if err != nil {
 		return fmt.Errorf("cannot encode record %s: %w", id, err)
 	}
-	b, err := json.Marshal(envelope{Schema: s.schema, Data: data})
+	b, err := json.Marshal(envelope{Schema: s.schema, Revision: s.nextRevision(id), Data: data})
 	if err != nil {
 		return fmt.Errorf("cannot encode record %s: %w", id, err)
 	}
-	path := s.path(id)
 	if s.file != "" {
-		if err := makeDir(filepath.Dir(path)); err != nil {
+		if err := makeDir(filepath.Dir(path), durable); err != nil {
 			return fmt.Errorf("cannot save record %s: %w", id, err)
 		}
 	}
-	if err := WriteFile(path, b, 0o600); err != nil {
+	if err := writeFile(path, b, 0o600, durable); err != nil {
 		return fmt.Errorf("cannot save record %s: %w", id, err)
 	}
 	return nil
 }
 
+func (s *Store[T]) nextRevision(id string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revisions[id]++
+	return s.revisions[id]
+}
+
+func (s *Store[T]) setRevision(id string, r uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revisions[id] = max(s.revisions[id], r)
+}
+
 // Load reads the document id. A missing one is fs.ErrNotExist.
 func (s *Store[T]) Load(id string) (*T, error) {
-	b, err := os.ReadFile(s.path(id))
-	if err != nil {
+	doc, revision, err := s.read(s.path(id))
+	// A recent file that a power cut tore cannot be read: the durable one stands.
+	newer, r, recentErr := s.read(s.path(id) + recent)
+	switch {
+	case recentErr == nil && (err == nil && r > revision || errors.Is(err, fs.ErrNotExist)):
+		doc, revision = newer, r
+	case err != nil:
 		return nil, err
 	}
-	doc, err := s.decode(b)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read record %s: %w", s.path(id), err)
-	}
+	s.setRevision(id, revision)
 	return doc, nil
 }
 
-func (s *Store[T]) decode(b []byte) (*T, error) {
+func (s *Store[T]) read(path string) (*T, uint64, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	doc, revision, err := s.decode(b)
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read record %s: %w", path, err)
+	}
+	return doc, revision, nil
+}
+
+func (s *Store[T]) decode(b []byte) (*T, uint64, error) {
 	var e envelope
 	if err := json.Unmarshal(b, &e); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	switch {
 	case e.Schema > s.schema:
-		return nil, fmt.Errorf("it has schema %d, written by a newer kelp; this one reads up to %d", e.Schema, s.schema)
+		return nil, 0, fmt.Errorf("it has schema %d, written by a newer kelp; this one reads up to %d", e.Schema, s.schema)
 	case e.Schema < s.schema:
 		if s.upgrade == nil {
-			return nil, fmt.Errorf("it has the unknown schema %d", e.Schema)
+			return nil, 0, fmt.Errorf("it has the unknown schema %d", e.Schema)
 		}
 		data, err := s.upgrade(e.Schema, e.Data)
 		if err != nil {
-			return nil, fmt.Errorf("cannot upgrade it from schema %d: %w", e.Schema, err)
+			return nil, 0, fmt.Errorf("cannot upgrade it from schema %d: %w", e.Schema, err)
 		}
 		e.Data = data
 	}
 	doc := new(T)
-	return doc, json.Unmarshal(e.Data, doc)
+	return doc, e.Revision, json.Unmarshal(e.Data, doc)
 }
 
-// Delete removes the document id, and its directory with all that is in it
-// when File was set. Deleting what is not there is no error.
+// Delete removes the document id durably, and its directory with all that is
+// in it when File was set. Deleting what is not there is no error.
 func (s *Store[T]) Delete(id string) error {
-	if s.file == "" {
-		if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return syncDir(s.dir)
-	}
-	// The document goes first: a directory without one is an object that is gone.
-	if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.RemoveAll(s.Dir(id)); err != nil {
+	if err := s.DeleteRecent(id); err != nil {
 		return err
 	}
 	return syncDir(s.dir)
+}
+
+// DeleteRecent is Delete without the wait for the disk: a power cut may bring
+// the document back, as its last Save left it.
+func (s *Store[T]) DeleteRecent(id string) error {
+	s.mu.Lock()
+	delete(s.revisions, id)
+	s.mu.Unlock()
+	// The document goes first: a directory without one is an object that is
+	// gone. Of its files the recent one goes last: it has the newer state.
+	for _, path := range []string{s.path(id), s.path(id) + recent} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if s.file == "" {
+		return nil
+	}
+	return os.RemoveAll(s.Dir(id))
 }
 
 // All reads every document, by id. A document that cannot be read is left out
@@ -172,7 +236,7 @@ func (s *Store[T]) All() (docs map[string]*T, errs map[string]error, err error) 
 		id := e.Name()
 		if s.file == "" {
 			var ok bool
-			if id, ok = strings.CutSuffix(id, ".json"); !ok {
+			if id, ok = strings.CutSuffix(strings.TrimSuffix(id, recent), ".json"); !ok || docs[id] != nil {
 				continue
 			}
 		} else if !e.IsDir() {
@@ -193,10 +257,12 @@ func (s *Store[T]) All() (docs map[string]*T, errs map[string]error, err error) 
 	return docs, errs, nil
 }
 
-func makeDir(dir string) error {
+func makeDir(dir string, durable bool) error {
 	switch err := os.Mkdir(dir, 0o700); {
-	case err == nil:
+	case err == nil && durable:
 		return syncDir(filepath.Dir(dir))
+	case err == nil:
+		return nil
 	case errors.Is(err, fs.ErrExist):
 		return nil
 	default:
@@ -206,7 +272,11 @@ func makeDir(dir string) error {
 
 // WriteFile replaces the file at path by one with the given content, durably
 // and in one step: a temporary file, fsync, rename, fsync of the directory.
-func WriteFile(path string, content []byte, mode fs.FileMode) (err error) {
+func WriteFile(path string, content []byte, mode fs.FileMode) error {
+	return writeFile(path, content, mode, true)
+}
+
+func writeFile(path string, content []byte, mode fs.FileMode, durable bool) (err error) {
 	dir, base := filepath.Split(path)
 	f, err := os.OpenFile(filepath.Join(dir, "."+base+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
@@ -221,13 +291,15 @@ func WriteFile(path string, content []byte, mode fs.FileMode) (err error) {
 	if _, err := f.Write(content); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
+	if durable {
+		if err := f.Sync(); err != nil {
+			return err
+		}
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := os.Rename(f.Name(), path); err != nil || !durable {
 		return err
 	}
 	return syncDir(dir)
