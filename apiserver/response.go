@@ -44,6 +44,14 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
+// encodeLine writes v as JSON to an answer that has begun.
+func encodeLine(w io.Writer, v any) error {
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		return errStarted{err}
+	}
+	return nil
+}
+
 // statusResponse answers with a status code and no body.
 type statusResponse int
 

@@ -6,11 +6,18 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"runtime/debug"
 
+	"github.com/kelp-engine/kelp/engine/container"
+	"github.com/kelp-engine/kelp/engine/events"
 	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/engine/record"
+	"github.com/kelp-engine/kelp/engine/spec"
+	"github.com/kelp-engine/kelp/engine/volume"
 )
 
 // Config of an engine.
@@ -23,8 +30,19 @@ type Config struct {
 
 // Engine holds the managers.
 type Engine struct {
+	Containers *container.Manager
+	Volumes    *volume.Manager
+	Events     *events.Bus
+
 	cfg    Config
 	keeper *keeper.Client
+	boots  *record.Store[boot]
+}
+
+// boot tells keepers apart: a new one means that every process is gone.
+type boot struct {
+	KeeperPID       int   `json:"keeper_pid"`
+	KeeperStartedAt int64 `json:"keeper_started_at"`
 }
 
 // New opens what lies on disk and wires the managers. Call Recover before
@@ -33,21 +51,60 @@ func New(cfg Config) (*Engine, error) {
 	if !filepath.IsAbs(cfg.DataRoot) || !filepath.IsAbs(cfg.RuntimeDir) {
 		return nil, fmt.Errorf("the data root %q and the runtime directory %q must be absolute paths", cfg.DataRoot, cfg.RuntimeDir)
 	}
-	return &Engine{cfg: cfg, keeper: keeper.NewClient(cfg.RuntimeDir)}, nil
+	host, err := spec.Probe()
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{cfg: cfg, keeper: keeper.NewClient(cfg.RuntimeDir), Events: events.NewBus()}
+	if e.boots, err = record.NewStore[boot](filepath.Join(cfg.DataRoot, "engine"), record.Options{Schema: 1}); err != nil {
+		return nil, err
+	}
+	e.Volumes, err = volume.NewManager(volume.Config{
+		Dir: filepath.Join(cfg.DataRoot, "volumes"),
+		Run: filepath.Join(cfg.RuntimeDir, "volumes"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.Containers, err = container.New(container.Options{
+		Dir:       filepath.Join(cfg.DataRoot, "containers"),
+		Socket:    cfg.Socket,
+		Host:      host,
+		Processes: e.keeper,
+		Tasks:     e.keeper,
+		Images:    noImages{},
+		RootFS:    noImages{},
+		Networks:  noNetworks{},
+		Volumes:   e.Volumes,
+		Events:    e.Events,
+	})
+	return e, err
 }
 
 // Recover brings records, mounts and processes into agreement after whatever
 // ended the last engine, and starts what is to be started.
 func (e *Engine) Recover(ctx context.Context) error {
-	_, err := e.keeper.Hello(ctx)
-	return err
+	hello, err := e.keeper.Hello(ctx)
+	if err != nil {
+		return err
+	}
+	now := boot{KeeperPID: hello.PID, KeeperStartedAt: hello.StartedAt}
+	last, err := e.boots.Load("boot")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := e.Containers.Recover(ctx, last == nil || *last != now); err != nil {
+		return err
+	}
+	// Saved last: a Recover that was cut short sees the boot again.
+	return e.boots.SaveRecent("boot", &now)
 }
 
 // StopAll stops every running container, for the shutdown of the whole kelp.
-func (e *Engine) StopAll(context.Context) error { return nil }
+func (e *Engine) StopAll(ctx context.Context) error { return e.Containers.StopAll(ctx) }
 
 // Close releases what New opened. Containers run on.
-func (e *Engine) Close() error { return nil }
+func (e *Engine) Close() error { return e.Containers.Close() }
 
 // Version of kelp, from the build information: a module version, or the
 // commit that was built.

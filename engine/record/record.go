@@ -276,6 +276,13 @@ func WriteFile(path string, content []byte, mode fs.FileMode) error {
 	return writeFile(path, content, mode, true)
 }
 
+// Rewrite replaces the content of a file in place, for files that are mounted
+// into containers: a mount is of the file, not of its name. A crash may leave
+// it half written, so it must be one that is made anew.
+func Rewrite(path string, content []byte, mode fs.FileMode) error {
+	return os.WriteFile(path, content, mode)
+}
+
 func writeFile(path string, content []byte, mode fs.FileMode, durable bool) (err error) {
 	dir, base := filepath.Split(path)
 	f, err := os.OpenFile(filepath.Join(dir, "."+base+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)

@@ -1,0 +1,119 @@
+package container
+
+import (
+	"context"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/mounts"
+	"github.com/kelp-engine/kelp/engine/spec"
+)
+
+// Create makes a container, which does not run yet, and returns its id and
+// warnings about what it cannot have. With an empty name it gets a random one.
+func (m *Manager) Create(ctx context.Context, name string, req container.CreateRequest) (id string, warnings []string, err error) {
+	if req.Config == nil {
+		return "", nil, fault.InvalidArgument("config cannot be empty in order to create a container")
+	}
+	if name != "" {
+		if name, err = checkName(name); err != nil {
+			return "", nil, err
+		}
+	}
+	img, err := m.o.Images.Resolve(ctx, req.Config.Image)
+	if err != nil {
+		return "", nil, err
+	}
+	r := &Record{ID: newID(), Created: time.Now().UTC(), Image: img.ID, State: Creating}
+	if r.Config, err = mergeConfig(req.Config, img); err != nil {
+		return "", nil, err
+	}
+	r.HostConfig = req.HostConfig
+	if r.HostConfig == nil {
+		r.HostConfig = &container.HostConfig{}
+	}
+	if warnings, err = m.normalise(r, req.NetworkingConfig); err != nil {
+		return "", nil, err
+	}
+	if r.Name, err = m.reserve(r.ID, name); err != nil {
+		return "", nil, err
+	}
+	if err := m.make(ctx, r); err != nil {
+		m.unreserve(r.ID, r.Name)
+		return "", nil, err
+	}
+	return r.ID, warnings, nil
+}
+
+// normalise fills in what the client left open and checks the rest.
+func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, error) {
+	h := r.HostConfig
+	if h.NetworkMode == "" || h.NetworkMode.IsDefault() {
+		h.NetworkMode = network.NetworkBridge
+	}
+	if h.RestartPolicy.Name == "" {
+		h.RestartPolicy.Name = container.RestartPolicyDisabled
+	}
+	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return nil, fault.InvalidArgument("%w", err)
+	}
+	if h.AutoRemove && !h.RestartPolicy.IsNone() {
+		return nil, fault.InvalidArgument("can't create 'AutoRemove' container with restart policy")
+	}
+	if err := checkHealth(r.Config.Healthcheck); err != nil {
+		return nil, err
+	}
+	if nc != nil {
+		r.Networks = nc.EndpointsConfig
+	}
+	if err := m.resolveModes(h); err != nil {
+		return nil, err
+	}
+	if err := setHostname(r); err != nil {
+		return nil, err
+	}
+	warnings, err := spec.Validate(r.Config, h, m.o.Host)
+	if err != nil {
+		return nil, err
+	}
+	r.Mounts, err = mounts.Parse(r.Config, h, m.mountsOf)
+	return warnings, err
+}
+
+// make saves the record and makes what the container consists of. The engine
+// may die between any two lines: Recover removes what is still Creating.
+func (m *Manager) make(ctx context.Context, r *Record) (err error) {
+	c := newContainer(r)
+	if err := m.save(r, process); err != nil {
+		return err
+	}
+	var undo undoList
+	defer func() {
+		if err != nil {
+			undo.run()
+		}
+	}()
+	undo.add(func() { logFailure(r, "remove the record", m.store.DeleteRecent(r.ID)) })
+	if err := m.o.Images.CreateRootFS(ctx, r.ID, r.Image); err != nil {
+		return named(r, "create", err)
+	}
+	undo.add(func() { logFailure(r, "remove the file system", m.o.Images.RemoveRootFS(r.ID)) })
+
+	points, err := m.o.Volumes.Prepare(ctx, r.ID, r.Mounts)
+	if err != nil {
+		return err
+	}
+	undo.add(func() {
+		logFailure(r, "release the volumes", m.o.Volumes.Release(context.WithoutCancel(ctx), points, true))
+	})
+	if err := m.move(c, Created, r.kept(), func(r *Record) { r.Mounts = points }); err != nil {
+		return err
+	}
+	m.add(c)
+	m.publish(c.Snapshot(), events.ActionCreate)
+	return nil
+}

@@ -1,0 +1,84 @@
+package container
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/kelp-engine/kelp/engine/spec"
+)
+
+// Options are what a Manager works with.
+type Options struct {
+	Dir       string // where the containers' records and files lie
+	Socket    string // of the Engine API, for containers that mount it
+	Init      string // the program that `--init` puts in front
+	Host      spec.Host
+	Processes Processes
+	Tasks     Tasks
+	Images    Images
+	RootFS    RootFS
+	Networks  Networks
+	Volumes   Volumes
+	Events    Publisher
+}
+
+// Manager owns all containers.
+type Manager struct{ *runner }
+
+// New returns a manager of the containers below o.Dir. Recover brings them in.
+func New(o Options) (*Manager, error) {
+	g, err := newRegistry(o.Dir, o.Events)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{&runner{
+		registry: g,
+		o:        o,
+		bg:       newBackground(),
+		stopping: make(chan struct{}),
+	}}, nil
+}
+
+// Close ends what the manager does in the background. Containers run on.
+func (m *Manager) Close() error {
+	m.bg.close()
+	return nil
+}
+
+// runner takes containers through a run: start, the end of their process, and
+// what follows from it.
+type runner struct {
+	*registry
+	o  Options
+	bg *background
+	// stopping is closed by StopAll: nothing is restarted any more.
+	stopping chan struct{}
+	stopOnce sync.Once
+}
+
+// undoList holds what to take back when an operation fails half way.
+type undoList []func()
+
+func (u *undoList) add(f func()) { *u = append(*u, f) }
+
+// run undoes the latest first.
+func (u *undoList) run() {
+	for _, f := range slices.Backward(*u) {
+		f()
+	}
+	*u = nil
+}
+
+// named wraps an error of an operation on a container.
+func named(r *Record, what string, err error) error {
+	return fmt.Errorf("cannot %s container %s: %w", what, r.Name, err)
+}
+
+// logFailure is for what goes on although a step of it failed.
+func logFailure(r *Record, what string, err error) {
+	if err != nil {
+		slog.Error("cannot "+what+" of a container", "container", r.Name, "id", r.ID, "error", err)
+	}
+}

@@ -1,0 +1,65 @@
+package container
+
+import (
+	"context"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+)
+
+// Pause stops all processes of a running container where they are.
+func (m *Manager) Pause(ctx context.Context, ref string) error {
+	c, err := m.Find(ref)
+	if err != nil {
+		return err
+	}
+	release, err := c.beginOp(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	m.settle(context.WithoutCancel(ctx), c)
+	switch r := c.Snapshot(); r.State {
+	case Running:
+	case Paused:
+		return fault.Conflict("container %s is already paused", r.ID)
+	case Restarting:
+		return fault.Conflict("container %s is restarting, wait until the container is running", r.ID)
+	default:
+		return fault.Conflict("container %s is not running", r.ID)
+	}
+	if err := m.o.Processes.Pause(ctx, c.id); err != nil {
+		return named(c.Snapshot(), "pause", err)
+	}
+	if err := m.move(c, Paused, process, nil); err != nil {
+		return err
+	}
+	m.publish(c.Snapshot(), events.ActionPause)
+	return nil
+}
+
+// Unpause lets a paused container go on.
+func (m *Manager) Unpause(ctx context.Context, ref string) error {
+	c, err := m.Find(ref)
+	if err != nil {
+		return err
+	}
+	release, err := c.beginOp(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	m.settle(context.WithoutCancel(ctx), c)
+	if r := c.Snapshot(); r.State != Paused {
+		return fault.Conflict("container %s is not paused", r.ID)
+	}
+	if err := m.o.Processes.Resume(ctx, c.id); err != nil {
+		return named(c.Snapshot(), "unpause", err)
+	}
+	if err := m.move(c, Running, process, nil); err != nil {
+		return err
+	}
+	m.publish(c.Snapshot(), events.ActionUnPause)
+	return nil
+}

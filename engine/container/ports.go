@@ -1,0 +1,96 @@
+package container
+
+import (
+	"context"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/engine/mounts"
+)
+
+// Processes runs containers; keeper.Client is the real one.
+type Processes interface {
+	Start(ctx context.Context, r keeper.StartRequest) (keeper.Started, error)
+	Signal(ctx context.Context, ref keeper.Ref, signal int, all bool) error
+	Pause(ctx context.Context, id string) error
+	Resume(ctx context.Context, id string) error
+	Update(ctx context.Context, id string, r specs.LinuxResources) error
+}
+
+// Tasks knows what runs; keeper.Client is the real one.
+type Tasks interface {
+	Tasks(ctx context.Context) ([]keeper.Task, error)
+	Watch(ctx context.Context, each func(keeper.Task) error) error
+	Forget(ctx context.Context, ref keeper.Ref) error
+	Processes(ctx context.Context, id string) ([]int, error)
+	Hello(ctx context.Context) (keeper.Hello, error)
+}
+
+// Image is what a container takes from its image.
+type Image struct {
+	ID          string
+	Config      dockerspec.DockerOCIImageConfig
+	StopTimeout *int
+	Platform    ocispec.Platform
+}
+
+// Images resolves references to images and makes root file systems of them.
+type Images interface {
+	Resolve(ctx context.Context, ref string) (*Image, error)
+	CreateRootFS(ctx context.Context, containerID, imageID string) error
+	RemoveRootFS(containerID string) error
+	RootFSIDs() ([]string, error)
+}
+
+// RootFS mounts root file systems and measures them.
+type RootFS interface {
+	MountRootFS(containerID string) (path string, err error)
+	// UnmountRootFS is no error where nothing is mounted.
+	UnmountRootFS(containerID string) error
+	Changes(containerID string) ([]container.FilesystemChange, error)
+	RootFSSize(containerID string) (rw, total int64, err error)
+}
+
+// Network is how a running container is connected.
+type Network struct {
+	// Sandbox to start the container in; "" where the spec says it all.
+	Sandbox string
+	// Hosts, Hostname and ResolvConf are the contents of the files in /etc;
+	// an empty one leaves the image's.
+	Hosts, Hostname, ResolvConf []byte
+}
+
+// Networks connects containers.
+type Networks interface {
+	Attach(ctx context.Context, r *Record) (*Network, error)
+	// Detach undoes Attach, also one that an earlier engine made or that
+	// stopped half way.
+	Detach(ctx context.Context, containerID string) error
+	// Settings are those of the running container, or of the one at rest.
+	Settings(r *Record) *container.NetworkSettings
+	// Remove forgets a container that is removed.
+	Remove(ctx context.Context, containerID string) error
+}
+
+// Volumes makes and mounts what containers show of outside; volume.Manager is
+// the real one.
+type Volumes interface {
+	// Prepare makes the volumes that the points name.
+	Prepare(ctx context.Context, containerID string, points []mounts.Point) ([]mounts.Point, error)
+	Mount(ctx context.Context, containerID string, points []mounts.Point, rootfs string) ([]mounts.Point, error)
+	// Unmount undoes Mount, also one that an earlier engine made.
+	Unmount(ctx context.Context, containerID string, points []mounts.Point) error
+	// Release ends the container's use of its volumes; with anonymous, those
+	// made for it alone are removed.
+	Release(ctx context.Context, points []mounts.Point, anonymous bool) error
+}
+
+// Publisher hears what happens to containers; events.Bus is one.
+type Publisher interface {
+	Publish(typ events.Type, action events.Action, id string, attrs map[string]string)
+}

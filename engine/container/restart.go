@@ -1,0 +1,96 @@
+package container
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Waits before a restart: doubled with each, from the first again when the
+// container had run for a while.
+const (
+	firstRestartWait = 100 * time.Millisecond
+	maxRestartWait   = time.Minute
+	steadyRun        = 10 * time.Second
+)
+
+// restartAfter says whether the policy starts the container again after the
+// end that r tells of, and in what time.
+func (m *runner) restartAfter(r *Record) (time.Duration, bool) {
+	if m.isStopping() || !restarts(r) {
+		return 0, false
+	}
+	if r.FinishedAt.Sub(r.StartedAt) >= steadyRun {
+		return firstRestartWait, true
+	}
+	return min(firstRestartWait<<min(r.RestartCount, 16), maxRestartWait), true
+}
+
+func restarts(r *Record) bool {
+	p := r.HostConfig.RestartPolicy
+	switch {
+	case r.StoppedByUser:
+		return false
+	case p.IsAlways(), p.IsUnlessStopped():
+		return true
+	case p.IsOnFailure():
+		return r.ExitCode != 0 && (p.MaximumRetryCount == 0 || r.RestartCount < p.MaximumRetryCount)
+	default:
+		return false
+	}
+}
+
+// restartsAtBoot says whether the policy starts a container at rest when a
+// new keeper starts.
+func restartsAtBoot(r *Record) bool {
+	p := r.HostConfig.RestartPolicy
+	return !r.StartedAt.IsZero() && (p.IsAlways() || p.IsUnlessStopped() && !r.StoppedByUser)
+}
+
+func (m *runner) isStopping() bool {
+	select {
+	case <-m.stopping:
+		return true
+	default:
+		return m.bg.closed()
+	}
+}
+
+// restartIn starts the container, which is Restarting, after a time.
+func (m *runner) restartIn(c *Container, wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.restart != nil {
+		c.restart.Stop()
+	}
+	c.restart = time.AfterFunc(wait, func() {
+		if !m.isStopping() {
+			m.bg.run(func(ctx context.Context) { m.restartNow(ctx, c) })
+		}
+	})
+}
+
+// stopRestartTimer keeps a container that is Restarting from being started.
+func (c *Container) stopRestartTimer() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.restart != nil {
+		c.restart.Stop()
+		c.restart = nil
+	}
+}
+
+func (m *runner) restartNow(ctx context.Context, c *Container) {
+	release, err := c.beginOp(ctx)
+	if err != nil {
+		return
+	}
+	defer release()
+	r := c.Snapshot()
+	if r.State != Restarting || m.isStopping() {
+		return
+	}
+	if err := m.start(ctx, c, nil); err != nil {
+		slog.Warn("cannot restart a container; giving up", "container", r.Name, "id", r.ID, "error", err)
+	}
+}

@@ -1,0 +1,249 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+const (
+	// defaultStopTimeout is how long a container may take to end when asked.
+	defaultStopTimeout = 10 * time.Second
+	// killTimeout is how long a killed process may take to be gone.
+	killTimeout = 10 * time.Second
+)
+
+// StopOptions say how a container is asked to end.
+type StopOptions struct {
+	// Signal to ask with; "" takes the container's.
+	Signal string
+	// Timeout in seconds before it is killed; nil takes the container's,
+	// below 0 is never.
+	Timeout *int
+}
+
+// Stop ends a running container.
+func (m *Manager) Stop(ctx context.Context, ref string, o StopOptions) error {
+	c, err := m.Find(ref)
+	if err != nil {
+		return err
+	}
+	release, err := c.beginOp(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx = context.WithoutCancel(ctx)
+	m.settle(ctx, c)
+	r := c.Snapshot()
+	if !r.State.Running() && r.State != Restarting {
+		return fault.NotModified("container %s is already stopped", r.Name)
+	}
+	signal, timeout, err := o.of(r)
+	if err != nil {
+		return err
+	}
+	return m.stopWith(ctx, c, signal, timeout)
+}
+
+// of fills in what the options leave to the container.
+func (o StopOptions) of(r *Record) (signal int, timeout time.Duration, err error) {
+	signal = r.stopSignal()
+	if o.Signal != "" {
+		if signal, err = parseSignal(o.Signal); err != nil {
+			return 0, 0, err
+		}
+	}
+	timeout = defaultStopTimeout
+	if r.Config.StopTimeout != nil {
+		timeout = time.Duration(*r.Config.StopTimeout) * time.Second
+	}
+	if o.Timeout != nil {
+		timeout = time.Duration(*o.Timeout) * time.Second
+	}
+	return signal, timeout, nil
+}
+
+// stopWith ends the container and keeps its restart policy from undoing that:
+// the intent is saved first, so that no engine starts it again.
+//
+// Preconditions: the operation token is held; the container runs, or is
+// Restarting.
+func (m *runner) stopWith(ctx context.Context, c *Container, signal int, timeout time.Duration) error {
+	c.stopRestartTimer()
+	r := c.Snapshot()
+	if r.State == Restarting {
+		if err := m.move(c, Exited, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
+			return err
+		}
+		m.publish(c.Snapshot(), events.ActionStop)
+		return nil
+	}
+	if err := m.move(c, Stopping, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
+		return err
+	}
+	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {
+		return named(r, "stop", err)
+	}
+	m.publish(c.Snapshot(), events.ActionStop)
+	return nil
+}
+
+// end asks the container's process to end, kills it when it does not in time,
+// and does what follows from its end.
+//
+// Preconditions: the operation token is held; the state is Stopping.
+func (m *runner) end(ctx context.Context, c *Container, paused bool, signal int, timeout time.Duration) error {
+	r := c.Snapshot()
+	if err := m.signal(ctx, r, signal, paused); err != nil && !isNotFound(err) {
+		return err
+	}
+	if signal != sigKill {
+		err := m.awaitExit(ctx, c, timeout)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = m.signal(ctx, r, sigKill, false)
+		}
+		if err != nil && !isNotFound(err) {
+			return err
+		}
+	}
+	if err := m.awaitExit(ctx, c, killTimeout); err != nil {
+		return fault.Internal("tried to kill container, but did not receive an exit event: %w", err)
+	}
+	m.settle(ctx, c)
+	return nil
+}
+
+// awaitExit returns once the keeper has told of the end of the process, or
+// context.DeadlineExceeded after the timeout. One below 0 is none.
+func (m *runner) awaitExit(ctx context.Context, c *Container, timeout time.Duration) error {
+	if timeout >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	process := c.Snapshot().Process
+	return c.await(ctx, func(*Record, *keeper.Task, bool) bool { return c.exitOf(process) != nil })
+}
+
+// signal sends a signal to the container's first process and tells of it. A
+// paused one cannot take it before it goes on.
+func (m *runner) signal(ctx context.Context, r *Record, signal int, resume bool) error {
+	if err := m.o.Processes.Signal(ctx, keeper.Ref{Container: r.ID}, signal, false); err != nil {
+		return err
+	}
+	if resume {
+		if err := m.o.Processes.Resume(ctx, r.ID); err != nil && !isNotFound(err) {
+			return err
+		}
+	}
+	m.publish(r, events.ActionKill, "signal", strconv.Itoa(signal))
+	return nil
+}
+
+// Restart stops a container if it runs, and starts it.
+func (m *Manager) Restart(ctx context.Context, ref string, o StopOptions) error {
+	c, err := m.Find(ref)
+	if err != nil {
+		return err
+	}
+	release, err := c.beginOp(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx = context.WithoutCancel(ctx)
+	m.settle(ctx, c)
+	r := c.Snapshot()
+	if r.State == Removing || r.State == Dead {
+		return fault.Conflict("container is marked for removal and cannot be started")
+	}
+	signal, timeout, err := o.of(r)
+	if err != nil {
+		return err
+	}
+	if r.State.Running() || r.State == Restarting {
+		if err := m.rest(ctx, c, signal, timeout); err != nil {
+			return err
+		}
+	}
+	if err := m.start(ctx, c, func(r *Record) { r.StoppedByUser, r.RestartCount = false, 0 }); err != nil {
+		return err
+	}
+	m.publish(c.Snapshot(), events.ActionRestart)
+	return nil
+}
+
+// rest is stopWith for a container that goes on afterwards: with auto-remove
+// it stays.
+func (m *Manager) rest(ctx context.Context, c *Container, signal int, timeout time.Duration) error {
+	c.keep.Store(true)
+	defer c.keep.Store(false)
+	return m.stopWith(ctx, c, signal, timeout)
+}
+
+// Kill sends a signal to a running container; "" is SIGKILL. It takes no
+// operation token: a kill comes through while a stop waits.
+func (m *Manager) Kill(ctx context.Context, ref, signal string) error {
+	c, err := m.Find(ref)
+	if err != nil {
+		return err
+	}
+	n := sigKill
+	if signal != "" {
+		if n, err = parseSignal(signal); err != nil {
+			return err
+		}
+	}
+	r := c.Snapshot()
+	if !r.State.Running() {
+		return fault.Conflict("cannot kill container: %s: container %s is not running", ref, r.ID)
+	}
+	return m.kill(ctx, c, n)
+}
+
+// kill sends a signal. SIGKILL and the container's stop signal end it for
+// good, whatever its restart policy; after SIGKILL its end is waited for.
+func (m *runner) kill(ctx context.Context, c *Container, signal int) error {
+	r := c.Snapshot()
+	ends := signal == sigKill || signal == r.stopSignal()
+	if ends {
+		if err := m.change(c, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
+			return err
+		}
+	}
+	err := m.signal(ctx, r, signal, ends && r.State == Paused)
+	if isNotFound(err) {
+		return fault.Conflict("cannot kill container: %s: container %s is not running", r.Name, r.ID)
+	}
+	if err != nil || signal != sigKill {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	err = c.await(ctx, func(now *Record, _ *keeper.Task, gone bool) bool {
+		return gone || !now.State.Running() || !sameProcess(now.Process, r.Process)
+	})
+	if err != nil {
+		return fault.Internal("tried to kill container, but did not receive an exit event: %w", err)
+	}
+	return nil
+}
+
+// forceKill ends a running container at once, past a stop under way.
+func (m *Manager) forceKill(ctx context.Context, c *Container) error {
+	r := c.Snapshot()
+	if !r.State.Running() {
+		return nil
+	}
+	if err := m.kill(ctx, c, sigKill); err != nil && !isConflict(err) {
+		return named(r, "kill", err)
+	}
+	return nil
+}
