@@ -59,7 +59,7 @@ func mergeConfig(client *container.Config, img *Image) (*container.Config, error
 func mergeCommand(c *container.Config, i dockerspec.DockerOCIImageConfig) {
 	if len(c.Entrypoint) == 0 {
 		if len(c.Cmd) == 0 {
-			c.Cmd, c.ArgsEscaped = i.Cmd, i.ArgsEscaped
+			c.Cmd = i.Cmd
 		}
 		if c.Entrypoint == nil {
 			c.Entrypoint = i.Entrypoint
