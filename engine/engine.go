@@ -18,6 +18,8 @@ import (
 	"github.com/kelp-engine/kelp/engine/record"
 	"github.com/kelp-engine/kelp/engine/spec"
 	"github.com/kelp-engine/kelp/engine/volume"
+	"github.com/kelp-engine/kelp/image"
+	"github.com/kelp-engine/kelp/userns/cgroup"
 )
 
 // Config of an engine.
@@ -31,6 +33,7 @@ type Config struct {
 // Engine holds the managers.
 type Engine struct {
 	Containers *container.Manager
+	Images     *image.Store
 	Volumes    *volume.Manager
 	Events     *events.Bus
 
@@ -55,30 +58,51 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	cgroups := cgroup.Probe()
+	host.Controllers = map[string]bool{}
+	for _, c := range cgroups.Controllers {
+		host.Controllers[c] = true
+	}
+	host.CgroupNamespace = cgroups.Driver != cgroup.None
 	e := &Engine{cfg: cfg, keeper: keeper.NewClient(cfg.RuntimeDir), Events: events.NewBus()}
 	if e.boots, err = record.NewStore[boot](filepath.Join(cfg.DataRoot, "engine"), record.Options{Schema: 1}); err != nil {
 		return nil, err
 	}
+	e.Images, err = image.Open(image.Options{
+		GraphRoot: filepath.Join(cfg.DataRoot, "storage"),
+		RunRoot:   filepath.Join(cfg.RuntimeDir, "storage"),
+		Events:    e.Events,
+	})
+	if err != nil {
+		return nil, err
+	}
 	e.Volumes, err = volume.NewManager(volume.Config{
-		Dir: filepath.Join(cfg.DataRoot, "volumes"),
-		Run: filepath.Join(cfg.RuntimeDir, "volumes"),
+		Dir:    filepath.Join(cfg.DataRoot, "volumes"),
+		Run:    filepath.Join(cfg.RuntimeDir, "volumes"),
+		Socket: cfg.Socket,
+		Events: e.Events,
 	})
 	if err != nil {
 		return nil, err
 	}
 	e.Containers, err = container.New(container.Options{
 		Dir:       filepath.Join(cfg.DataRoot, "containers"),
-		Socket:    cfg.Socket,
 		Host:      host,
+		Cgroups:   cgroups,
 		Processes: e.keeper,
 		Tasks:     e.keeper,
-		Images:    noImages{},
-		RootFS:    noImages{},
+		Images:    containerImages{e.Images},
+		RootFS:    e.Images,
 		Networks:  noNetworks{},
-		Volumes:   e.Volumes,
+		Volumes:   containerVolumes{e.Volumes},
+		VolumeUse: e.Volumes,
 		Events:    e.Events,
 	})
-	return e, err
+	if err != nil {
+		return nil, err
+	}
+	e.Images.SetUsers(imageUsers{e.Containers})
+	return e, nil
 }
 
 // Recover brings records, mounts and processes into agreement after whatever
@@ -104,7 +128,9 @@ func (e *Engine) Recover(ctx context.Context) error {
 func (e *Engine) StopAll(ctx context.Context) error { return e.Containers.StopAll(ctx) }
 
 // Close releases what New opened. Containers run on.
-func (e *Engine) Close() error { return e.Containers.Close() }
+func (e *Engine) Close() error {
+	return errors.Join(e.Containers.Close(), e.Images.Close())
+}
 
 // Version of kelp, from the build information: a module version, or the
 // commit that was built.

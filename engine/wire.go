@@ -3,45 +3,66 @@ package engine
 import (
 	"context"
 
-	"github.com/moby/moby/api/types/container"
+	types "github.com/moby/moby/api/types/container"
 
-	manager "github.com/kelp-engine/kelp/engine/container"
+	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/mounts"
+	"github.com/kelp-engine/kelp/engine/volume"
+	"github.com/kelp-engine/kelp/image"
 )
 
-// noImages stands where the image store will.
-type noImages struct{}
+// containerImages gives containers what they take from images.
+type containerImages struct{ *image.Store }
 
-func (noImages) Resolve(_ context.Context, ref string) (*manager.Image, error) {
-	return nil, fault.NotFound("No such image: %s", ref)
+// Resolve implements container.Images.
+func (s containerImages) Resolve(ctx context.Context, ref string) (*container.Image, error) {
+	im, err := s.Store.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return &container.Image{ID: im.ID, Config: im.Config, StopTimeout: im.StopTimeout, Platform: im.Platform}, nil
 }
 
-func (noImages) CreateRootFS(context.Context, string, string) error {
-	return fault.NotImplemented("images are not there yet")
+// imageUsers tells the image store which containers use an image.
+type imageUsers struct{ *container.Manager }
+
+// ContainersOf implements image.Users.
+func (u imageUsers) ContainersOf(imageID string) []image.User {
+	var users []image.User
+	for _, c := range u.All() {
+		if r := c.Snapshot(); r.Image == imageID {
+			users = append(users, image.User{ID: r.ID, Name: r.Name, Running: r.State.Running()})
+		}
+	}
+	return users
 }
-func (noImages) RemoveRootFS(string) error    { return nil }
-func (noImages) RootFSIDs() ([]string, error) { return nil, nil }
-func (noImages) MountRootFS(string) (string, error) {
-	return "", fault.NotImplemented("images are not there yet")
-}
-func (noImages) UnmountRootFS(string) error              { return nil }
-func (noImages) RootFSSize(string) (int64, int64, error) { return 0, 0, nil }
-func (noImages) Changes(string) ([]container.FilesystemChange, error) {
-	return nil, fault.NotImplemented("images are not there yet")
+
+// containerVolumes gives containers their volumes.
+type containerVolumes struct{ *volume.Manager }
+
+// Prepare implements container.Volumes.
+func (v containerVolumes) Prepare(ctx context.Context, id string, points []mounts.Point, rootfs func(context.Context) (string, func(), error)) ([]mounts.Point, error) {
+	return v.Manager.Prepare(ctx, id, points, rootfs)
 }
 
 // noNetworks connects containers that want no network of their own.
 type noNetworks struct{}
 
-func (noNetworks) Attach(_ context.Context, r *manager.Record) (*manager.Network, error) {
+// Attach implements container.Networks.
+func (noNetworks) Attach(_ context.Context, r *container.Record) (*container.Network, error) {
 	mode := r.HostConfig.NetworkMode
 	if mode.IsNone() || mode.IsHost() || mode.IsContainer() {
-		return &manager.Network{}, nil
+		return &container.Network{}, nil
 	}
 	return nil, fault.NotImplemented("the network mode %q is not there yet", mode).WithHint("use --network none or host")
 }
+
+// Detach implements container.Networks.
 func (noNetworks) Detach(context.Context, string) error { return nil }
+
+// Remove implements container.Networks.
 func (noNetworks) Remove(context.Context, string) error { return nil }
-func (noNetworks) Settings(*manager.Record) *container.NetworkSettings {
-	return &container.NetworkSettings{}
-}
+
+// Settings implements container.Networks.
+func (noNetworks) Settings(*container.Record) *types.NetworkSettings { return &types.NetworkSettings{} }

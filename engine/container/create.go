@@ -6,6 +6,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -80,8 +81,11 @@ func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	r.Mounts, err = mounts.Parse(r.Config, h, m.mountsOf)
-	return warnings, err
+	if r.Mounts, err = mounts.Parse(r.Config, h, m.mountsOf); err != nil {
+		return nil, err
+	}
+	nameVolumes(r.Mounts)
+	return warnings, nil
 }
 
 // make saves the record and makes what the container consists of. The engine
@@ -103,12 +107,12 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 	}
 	undo.add(func() { logFailure(r, "remove the file system", m.o.Images.RemoveRootFS(r.ID)) })
 
-	points, err := m.o.Volumes.Prepare(ctx, r.ID, r.Mounts)
+	points, err := m.o.Volumes.Prepare(ctx, r.ID, r.Mounts, m.o.mounted(r))
 	if err != nil {
 		return err
 	}
 	undo.add(func() {
-		logFailure(r, "release the volumes", m.o.Volumes.Release(context.WithoutCancel(ctx), points, true))
+		logFailure(r, "release the volumes", m.o.Volumes.Release(context.WithoutCancel(ctx), r.ID, points, true))
 	})
 	if err := m.move(c, Created, r.kept(), func(r *Record) { r.Mounts = points }); err != nil {
 		return err
@@ -116,4 +120,27 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 	m.add(c)
 	m.publish(c.Snapshot(), events.ActionCreate)
 	return nil
+}
+
+// anonymousLabel marks volumes that nobody named.
+const anonymousLabel = "com.docker.volume.anonymous"
+
+// nameVolumes gives anonymous volumes their names now, so that the record of
+// a container that is Creating tells which volumes go with it.
+func nameVolumes(points []mounts.Point) {
+	for i := range points {
+		if p := &points[i]; p.Type == mount.TypeVolume && p.Name == "" {
+			p.Name = newID()
+			p.Labels = merged(p.Labels, map[string]string{anonymousLabel: ""})
+		}
+	}
+}
+
+// mounted returns a function that mounts the container's root file system
+// for a while.
+func (o *Options) mounted(r *Record) func(context.Context) (string, func(), error) {
+	return func(context.Context) (string, func(), error) {
+		path, err := o.RootFS.MountRootFS(r.ID)
+		return path, func() { logFailure(r, "unmount the file system", o.RootFS.UnmountRootFS(r.ID)) }, err
+	}
 }

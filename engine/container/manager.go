@@ -7,13 +7,14 @@ import (
 	"sync"
 
 	"github.com/kelp-engine/kelp/engine/spec"
+	"github.com/kelp-engine/kelp/userns/cgroup"
 )
 
 // Options are what a Manager works with.
 type Options struct {
 	Dir       string // where the containers' records and files lie
-	Socket    string // of the Engine API, for containers that mount it
 	Init      string // the program that `--init` puts in front
+	Cgroups   cgroup.Info
 	Host      spec.Host
 	Processes Processes
 	Tasks     Tasks
@@ -21,6 +22,7 @@ type Options struct {
 	RootFS    RootFS
 	Networks  Networks
 	Volumes   Volumes
+	VolumeUse VolumeUse
 	Events    Publisher
 }
 

@@ -27,7 +27,7 @@ func (o *Options) discard(ctx context.Context, r *Record, volumes bool) error {
 	if err := o.Images.RemoveRootFS(r.ID); err != nil {
 		return err
 	}
-	return o.Volumes.Release(ctx, r.Mounts, volumes)
+	return o.Volumes.Release(ctx, r.ID, r.Mounts, volumes)
 }
 
 // killNow ends a process that must not stay, and waits for it.

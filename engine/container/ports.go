@@ -80,14 +80,22 @@ type Networks interface {
 // Volumes makes and mounts what containers show of outside; volume.Manager is
 // the real one.
 type Volumes interface {
-	// Prepare makes the volumes that the points name.
-	Prepare(ctx context.Context, containerID string, points []mounts.Point) ([]mounts.Point, error)
-	Mount(ctx context.Context, containerID string, points []mounts.Point, rootfs string) ([]mounts.Point, error)
+	// Prepare makes the volumes that the points name, and fills new ones from
+	// rootfs, which mounts the container's root file system.
+	Prepare(ctx context.Context, containerID string, points []mounts.Point, rootfs func(context.Context) (path string, release func(), err error)) ([]mounts.Point, error)
+	Mount(ctx context.Context, containerID string, points []mounts.Point) ([]mounts.Point, error)
 	// Unmount undoes Mount, also one that an earlier engine made.
 	Unmount(ctx context.Context, containerID string, points []mounts.Point) error
 	// Release ends the container's use of its volumes; with anonymous, those
 	// made for it alone are removed.
-	Release(ctx context.Context, points []mounts.Point, anonymous bool) error
+	Release(ctx context.Context, containerID string, points []mounts.Point, anonymous bool) error
+}
+
+// VolumeUse is told after a start of the engine which containers there are.
+type VolumeUse interface {
+	Adopt(containerID string, points []mounts.Point, running bool)
+	// Sweep unmounts what is mounted for no container that Adopt named.
+	Sweep() error
 }
 
 // Publisher hears what happens to containers; events.Bus is one.

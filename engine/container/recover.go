@@ -36,6 +36,13 @@ func (m *Manager) Recover(ctx context.Context, boot bool) error {
 		}
 	}
 	for id, r := range docs {
+		status := tasks[id].Status
+		m.o.VolumeUse.Adopt(id, r.Mounts, status == keeper.Running || status == keeper.Paused)
+	}
+	if err := m.o.VolumeUse.Sweep(); err != nil {
+		return err
+	}
+	for id, r := range docs {
 		if r.State == Creating {
 			logFailure(r, "remove the half-made remains", errors.Join(m.o.discard(ctx, r, true), m.erase(r)))
 			continue

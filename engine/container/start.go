@@ -86,7 +86,7 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 	}
 	undo.add(func() { logFailure(r, "unmount the file system", m.o.RootFS.UnmountRootFS(r.ID)) })
 	undo.add(func() { logFailure(r, "unmount the volumes", m.o.Volumes.Unmount(ctx, r.ID, r.Mounts)) })
-	points, err := m.o.Volumes.Mount(ctx, r.ID, r.Mounts, rootfs)
+	points, err := m.o.Volumes.Mount(ctx, r.ID, r.Mounts)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 	}
 	in := spec.Input{
 		ID: r.ID, Name: r.Name, Config: r.Config, HostConfig: r.HostConfig,
-		Rootfs: rootfs, Mounts: points, Socket: m.o.Socket, Init: m.o.Init, Host: m.o.Host,
+		Rootfs: rootfs, Mounts: points, Init: m.o.Init, Host: m.o.Host,
 	}
 	if err := writeFiles(m.dir(r.ID), net, &in); err != nil {
 		return nil, named(r, "start", err)
@@ -109,10 +109,13 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 	if err != nil {
 		return nil, err
 	}
+	group, systemd := m.o.Cgroups.Container(r.ID, r.HostConfig.CgroupParent)
 	return &keeper.StartRequest{
-		ID:      r.ID,
-		Spec:    built,
-		Sandbox: net.Sandbox,
+		ID:            r.ID,
+		Spec:          built,
+		Sandbox:       net.Sandbox,
+		Cgroup:        group,
+		SystemdCgroup: systemd,
 		Stdio: keeper.Stdio{
 			TTY:       r.Config.Tty,
 			Stdin:     r.Config.OpenStdin,
