@@ -174,3 +174,10 @@ func (r *registry) all() []keeper.Task {
 	}
 	return all
 }
+
+// putBack lets clients wait for the next start after one that failed.
+func (r *registry) putBack(c *container, clients []*stdio.Client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.waiting = append(clients, c.waiting...)
+}

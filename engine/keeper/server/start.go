@@ -12,6 +12,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/keeper/stdio"
+	"github.com/kelp-engine/kelp/engine/logs/logfile"
 	"github.com/kelp-engine/kelp/engine/runtime"
 )
 
@@ -36,16 +37,18 @@ func (t *tasks) start(_ context.Context, call *call) (any, error) {
 // startContainer runs the container; clients are attached from its first
 // output on. When it fails they wait for the next start.
 func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients []*stdio.Client) (_ keeper.Started, err error) {
-	hub := stdio.NewHub(stdio.Options{TTY: req.Stdio.TTY, StdinOnce: req.Stdio.StdinOnce})
+	log, err := openLog(req.Log)
+	if err != nil {
+		t.putBack(c, clients)
+		return keeper.Started{}, err
+	}
+	hub := stdio.NewHub(stdio.Options{TTY: req.Stdio.TTY, StdinOnce: req.Stdio.StdinOnce, Log: log})
 	for _, client := range clients {
 		hub.Attach(client)
 	}
 	defer func() {
 		if err != nil {
-			left := hub.Discard()
-			t.mu.Lock()
-			c.waiting = append(left, c.waiting...)
-			t.mu.Unlock()
+			t.putBack(c, hub.Discard())
 		}
 	}()
 	if err := joinSandbox(t.nets, req); err != nil {
@@ -80,6 +83,16 @@ func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients [
 		_ = rt.KillAll()
 	}
 	return p.task.Started, nil
+}
+
+// openLog opens the container's log; nil keeps none.
+func openLog(l keeper.Log) (stdio.Log, error) {
+	if l.Driver == "none" || l.Driver == "" {
+		return nil, nil
+	}
+	return logfile.Open(logfile.Options{
+		Driver: l.Driver, Path: l.Path, MaxSize: l.MaxSize, MaxFile: l.MaxFile, Compress: l.Compress, Attrs: l.Attrs,
+	})
 }
 
 // joinSandbox makes the spec's network namespace that of the sandbox.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/logs/entry"
 )
 
 // ClientOptions say what a client is attached to.
@@ -190,8 +191,8 @@ func (c *Client) feedTerminal(h *Hub) error {
 }
 
 // write sends output to the client.
-func (c *Client) write(s Stream, p []byte) error {
-	if (s == Stdout && !c.o.Stdout) || (s == Stderr && !c.o.Stderr) {
+func (c *Client) write(s entry.Stream, p []byte) error {
+	if (s == entry.Stdout && !c.o.Stdout) || (s == entry.Stderr && !c.o.Stderr) {
 		return nil
 	}
 	c.wmu.Lock()

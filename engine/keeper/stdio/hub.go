@@ -19,16 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
-)
-
-// Stream numbers a standard stream, as Docker's framing does.
-type Stream byte
-
-// The streams of a process.
-const (
-	Stdin Stream = iota
-	Stdout
-	Stderr
+	"github.com/kelp-engine/kelp/engine/logs/entry"
 )
 
 // Log keeps a process's output. Writes do not overlap.
@@ -36,7 +27,7 @@ type Log interface {
 	// Write keeps what the process wrote at one time; p is the caller's
 	// again when it returns. It has no error because nobody could act on it:
 	// a log that cannot be written must not stop the process.
-	Write(s Stream, p []byte, at time.Time)
+	Write(s entry.Stream, p []byte, at time.Time)
 	Close() error
 }
 
@@ -90,7 +81,7 @@ func (h *Hub) Connect(stdin, stdout, stderr, terminal *os.File) {
 			continue
 		}
 		h.sources = append(h.sources, source)
-		h.pumps.Go(func() { h.pump(source, Stdout+Stream(i)) })
+		h.pumps.Go(func() { h.pump(source, entry.Stdout+entry.Stream(i)) })
 	}
 	clients := h.clients
 	h.mu.Unlock()
@@ -244,7 +235,7 @@ func (h *Hub) Resize(height, width uint16) error {
 }
 
 // give hands output to the log and to every client.
-func (h *Hub) give(s Stream, p []byte) {
+func (h *Hub) give(s entry.Stream, p []byte) {
 	if h.o.Log != nil {
 		h.logMu.Lock()
 		h.o.Log.Write(s, p, time.Now())

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/engine/logs/entry"
 )
 
 // chunk is how much output is read at once: what a pipe holds.
@@ -18,7 +20,7 @@ const chunk = 64 << 10
 var buffers = sync.Pool{New: func() any { b := make([]byte, chunk); return &b }}
 
 // pump reads one stream until it ends.
-func (h *Hub) pump(source *os.File, s Stream) {
+func (h *Hub) pump(source *os.File, s entry.Stream) {
 	raw, err := source.SyscallConn()
 	if err != nil {
 		slog.Error("cannot read a container's output", "error", err)
@@ -61,7 +63,7 @@ func readReady(raw syscall.RawConn) (b *[]byte, n int, err error) {
 }
 
 // drain reads what has been written already and does not wait for more.
-func (h *Hub) drain(raw syscall.RawConn, s Stream) {
+func (h *Hub) drain(raw syscall.RawConn, s entry.Stream) {
 	b := buffers.Get().(*[]byte)
 	defer buffers.Put(b)
 	for {

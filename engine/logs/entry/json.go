@@ -2,6 +2,7 @@ package entry
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"time"
 	"unicode/utf16"
@@ -16,6 +17,11 @@ import (
 // they are, so that output comes back unchanged.
 type JSON struct {
 	attrs []byte // `,"attrs":{…}`, or empty
+
+	// Output comes in chunks of many lines with one time: what follows the
+	// text of an entry is kept for the next one of its stream.
+	time  time.Time
+	tails [Stderr + 1][]byte
 }
 
 // NewJSON returns an encoder that adds attrs to each entry.
@@ -37,13 +43,27 @@ func (j *JSON) Append(dst []byte, e *Entry) []byte {
 	if !e.Partial {
 		dst = append(dst, '\\', 'n')
 	}
-	dst = append(dst, `","stream":"`...)
-	dst = append(dst, e.Stream.String()...)
-	dst = append(dst, '"')
-	dst = append(dst, j.attrs...)
-	dst = append(dst, `,"time":"`...)
-	dst = e.Time.UTC().AppendFormat(dst, time.RFC3339Nano)
-	return append(dst, '"', '}', '\n')
+	return append(dst, j.tail(e)...)
+}
+
+func (j *JSON) tail(e *Entry) []byte {
+	if e.Time != j.time { // not Equal: it has to be cheap, and may be wrong this way
+		j.time = e.Time
+		for i := range j.tails {
+			j.tails[i] = j.tails[i][:0]
+		}
+	}
+	t := &j.tails[e.Stream]
+	if len(*t) == 0 {
+		*t = append(*t, `","stream":"`...)
+		*t = append(*t, e.Stream.String()...)
+		*t = append(*t, '"')
+		*t = append(*t, j.attrs...)
+		*t = append(*t, `,"time":"`...)
+		*t = e.Time.UTC().AppendFormat(*t, time.RFC3339Nano)
+		*t = append(*t, '"', '}', '\n')
+	}
+	return *t
 }
 
 const hex = "0123456789abcdef"
@@ -57,13 +77,14 @@ var plain = func() (t [256]bool) {
 }()
 
 func appendEscaped(dst, s []byte) []byte {
-	from := 0
-	for i, c := range s {
-		if plain[c] {
-			continue
+	for len(s) > 0 {
+		n := plainPrefix(s)
+		dst = append(dst, s[:n]...)
+		if n == len(s) {
+			break
 		}
-		dst = append(dst, s[from:i]...)
-		from = i + 1
+		c := s[n]
+		s = s[n+1:]
 		switch c {
 		case '"', '\\':
 			dst = append(dst, '\\', c)
@@ -77,7 +98,28 @@ func appendEscaped(dst, s []byte) []byte {
 			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
 	}
-	return append(dst, s[from:]...)
+	return dst
+}
+
+// plainPrefix returns how many bytes s begins with that stand for themselves.
+// It looks at eight at a time: a byte's highest bit in special is set when it
+// is below ' ', or equal to a quote or a backslash. Bytes behind the first
+// such one may be marked wrongly, which costs only a second look.
+func plainPrefix(s []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; n+8 <= len(s); n += 8 {
+		x := binary.LittleEndian.Uint64(s[n:])
+		quote, backslash := x^ones*'"', x^ones*'\\'
+		special := (x-ones*' ')&^x | (quote-ones)&^quote | (backslash-ones)&^backslash
+		if special&highs != 0 {
+			break
+		}
+	}
+	for n < len(s) && plain[s[n]] {
+		n++
+	}
+	return n
 }
 
 var (
