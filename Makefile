@@ -5,7 +5,7 @@ DESTDIR ?=
 GO      ?= go
 
 export CGO_ENABLED := 1
-export GOFLAGS     := -tags=containers_image_openpgp,exclude_graphdriver_btrfs,netgo,osusergo,seccomp
+export GOFLAGS     := -tags=containers_image_openpgp,exclude_graphdriver_btrfs,netgo,osusergo,seccomp,urfave_cli_no_docs
 
 KEEPER  := engine/keeper/program/bin/kelp-keeper
 GREETER := apiserver/cmd/demo/bin/greeter

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -31,13 +32,16 @@ It needs no root. 'kelp doctor' says what it can do on this machine.`
 
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
+	if filepath.Base(args[0]) == dockerName {
+		args = append([]string{"kelp", dockerName}, args[1:]...)
+	}
 	app := &cli.App{
 		Name:        "kelp",
 		Usage:       "a container engine that needs no root",
 		Description: usage,
 		Version:     engine.Version(),
 		Commands: []*cli.Command{
-			envCommand, statusCommand, stopCommand, demoCommand, daemonCommand, versionCommand,
+			envCommand, statusCommand, stopCommand, dockerCommand, demoCommand, daemonCommand, versionCommand,
 		},
 		EnableBashCompletion: true,
 		Suggest:              true,
