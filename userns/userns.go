@@ -29,7 +29,6 @@ const (
 	stateDirEnv   = "KELP_USERNS_STATE"
 	activationEnv = "KELP_USERNS_ACTIVATION"
 	helperEnv     = "KELP_USERNS_ACTIVATION_HELPER"
-	evacuateEnv   = "KELP_USERNS_EVACUATE"
 )
 
 // Options for Parent.
@@ -51,11 +50,6 @@ func Parent(o Options) error {
 		return err
 	}
 	logrus.SetLevel(logrus.ErrorLevel) // RootlessKit warns about what kelp checks itself
-	if o.Evacuate != "" {
-		if err := os.Setenv(evacuateEnv, "1"); err != nil {
-			return err
-		}
-	}
 	err = parent.Parent(parent.Opt{
 		PipeFDEnvKey:             pipeEnv,
 		ChildUseActivationEnvKey: activationEnv,
@@ -126,7 +120,6 @@ func Child(noop string) (sockets int, err error) {
 		os.Exit(0) // RootlessKit's stand-in for noop under socket activation
 	}
 	activated := os.Getenv(activationEnv) == "true"
-	evacuate := os.Getenv(evacuateEnv) != ""
 	logrus.SetLevel(logrus.ErrorLevel)
 	err = child.Child(child.Opt{
 		PipeFDEnvKey:              pipeEnv,
@@ -135,7 +128,9 @@ func Child(noop string) (sockets int, err error) {
 		StateDirEnvKey:            stateDirEnv,
 		TargetCmd:                 []string{noop, "noop"},
 		Propagation:               "rslave",
-		EvacuateCgroup2:           evacuate,
+		// After an evacuation RootlessKit would mount a cgroup hierarchy of
+		// its own, which takes a cgroup namespace; the host's serves as well.
+		EvacuateCgroup2: false,
 	})
 	if err != nil {
 		return 0, explainChild(err)
@@ -145,7 +140,7 @@ func Child(noop string) (sockets int, err error) {
 			return 0, fmt.Errorf("cannot take over systemd's sockets: LISTEN_FDS: %w", err)
 		}
 	}
-	for _, name := range []string{pipeEnv, stateDirEnv, activationEnv, helperEnv, evacuateEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
+	for _, name := range []string{pipeEnv, stateDirEnv, activationEnv, helperEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name)
 	}
 	return sockets, nil

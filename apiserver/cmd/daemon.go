@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/kelp-engine/kelp/userns"
+	"github.com/kelp-engine/kelp/userns/cgroup"
 )
 
 // logFileEnv tells a daemon the path of the file that its standard error is.
@@ -40,7 +41,11 @@ var daemonCommand = &cli.Command{
 		if err := os.Setenv(settingsEnv, encode(s)); err != nil {
 			return err
 		}
-		return userns.Parent(userns.Options{RuntimeDir: s.RuntimeDir})
+		o := userns.Options{RuntimeDir: s.RuntimeDir}
+		if cgroup.Probe().Evacuate {
+			o.Evacuate = cgroup.Evacuation
+		}
+		return userns.Parent(o)
 	},
 }
 
