@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/kelp-engine/kelp/netstack/link"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -68,15 +67,8 @@ func (t *tcpFlows) listenTransparent(ctx context.Context, a netip.Addr) (*net.TC
 // transparent lets a socket use addresses that are not its namespace's.
 func transparent(network, address string, c syscall.RawConn) error {
 	var err error
-	ctl := c.Control(func(fd uintptr) { err = setTransparent(int(fd), network[len(network)-1] == '6') })
+	ctl := c.Control(func(fd uintptr) { err = link.SetTransparent(int(fd), network[len(network)-1] == '6') })
 	return errors.Join(ctl, err)
-}
-
-func setTransparent(fd int, ipv6 bool) error {
-	if ipv6 {
-		return os.NewSyscallError("setsockopt IPV6_TRANSPARENT", unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1))
-	}
-	return os.NewSyscallError("setsockopt IP_TRANSPARENT", unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1))
 }
 
 func (i *interceptor) close() {

@@ -131,17 +131,21 @@ func (p *pingFlows) flow(id flowID, target netip.Addr) (*pingFlow, error) {
 
 // dialPing opens an unprivileged ICMP socket (see ping_group_range in icmp(7)).
 func dialPing(target netip.Addr) (*net.UDPConn, error) {
-	proto := unix.IPPROTO_ICMP
+	domain, proto := unix.AF_INET, unix.IPPROTO_ICMP
+	var to unix.Sockaddr
 	if target.Is6() {
-		proto = unix.IPPROTO_ICMPV6
+		domain, proto = unix.AF_INET6, unix.IPPROTO_ICMPV6
+		to = &unix.SockaddrInet6{Addr: target.As16()}
+	} else {
+		to = &unix.SockaddrInet4{Addr: target.As4()}
 	}
-	fd, err := unix.Socket(family(target), unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	f := os.NewFile(uintptr(fd), "ping")
 	defer f.Close() // FileConn keeps a copy
-	if err := unix.Connect(fd, sockaddr(netip.AddrPortFrom(target, 0))); err != nil {
+	if err := unix.Connect(fd, to); err != nil {
 		return nil, os.NewSyscallError("connect", err)
 	}
 	c, err := net.FileConn(f)

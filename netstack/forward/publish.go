@@ -25,8 +25,11 @@ type Target struct {
 	Gateway netip.Addr
 	// Subnets are the networks that the container reaches without a router.
 	Subnets []netip.Prefix
-	Log     *slog.Logger
 }
+
+// Resolve tells where a published port leads at the moment; the container may
+// be moving from one network to another.
+type Resolve func() (Target, error)
 
 // ErrPortTaken is in the error of a publication whose port is in use.
 var ErrPortTaken = errors.New("port is already allocated")
@@ -38,15 +41,12 @@ var ErrPortForbidden = errors.New("the host keeps this port from ordinary users"
 // Publish listens on the host and carries what comes there to the target.
 // Port 0 takes a free one; the address in use is returned. proto is "tcp" or
 // "udp". Closing ends all connections made through it.
-func Publish(proto string, host netip.AddrPort, t Target) (io.Closer, netip.AddrPort, error) {
-	if t.Log == nil {
-		t.Log = slog.New(slog.DiscardHandler)
-	}
+func Publish(proto string, host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, netip.AddrPort, error) {
 	switch proto {
 	case "tcp":
-		return publishTCP(host, t)
+		return publishTCP(host, to, log)
 	case "udp":
-		return publishUDP(host, t)
+		return publishUDP(host, to, log)
 	}
 	return nil, netip.AddrPort{}, fmt.Errorf("cannot publish a port of protocol %s", proto)
 }
@@ -98,14 +98,14 @@ func network(proto string, a netip.Addr) string {
 
 // clientAs is the address under which the container sees a client: its own,
 // unless the container could not answer that.
-func (t Target) clientAs(client netip.AddrPort) (_ netip.AddrPort, foreign bool) {
+func (t Target) clientAs(client netip.AddrPort) link.Local {
 	a := client.Addr()
 	own := !t.Bridge.Transparent || a.Is4() != t.Container.Addr().Is4() || a.IsLoopback() || a.IsLinkLocalUnicast() || a == t.Gateway
 	for _, s := range t.Subnets {
 		own = own || s.Contains(a)
 	}
 	if own {
-		return netip.AddrPortFrom(t.Gateway, 0), false
+		return link.Local{Addr: netip.AddrPortFrom(t.Gateway, 0)}
 	}
-	return client, true
+	return link.Local{Addr: client, Foreign: true}
 }

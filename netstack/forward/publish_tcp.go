@@ -3,27 +3,22 @@ package forward
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxInbound bounds the open connections of one published port.
-	maxInbound = 16384
-	// inboundDialTimeout is how long a container may take to accept.
-	inboundDialTimeout = 30 * time.Second
-)
+// maxInbound bounds the open connections of one published port.
+const maxInbound = 16384
 
 // publishedTCP is one listening port of the host.
 type publishedTCP struct {
-	target   Target
+	to       Resolve
+	log      *slog.Logger
 	listener *net.TCPListener
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup
@@ -33,7 +28,7 @@ type publishedTCP struct {
 	open map[*relay]struct{}
 }
 
-func publishTCP(host netip.AddrPort, t Target) (io.Closer, netip.AddrPort, error) {
+func publishTCP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, netip.AddrPort, error) {
 	lc := listenConfig(network("tcp", host.Addr()))
 	l, err := lc.Listen(context.Background(), network("tcp", host.Addr()), host.String())
 	if err != nil {
@@ -41,7 +36,8 @@ func publishTCP(host netip.AddrPort, t Target) (io.Closer, netip.AddrPort, error
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &publishedTCP{
-		target:   t,
+		to:       to,
+		log:      log,
 		listener: l.(*net.TCPListener),
 		cancel:   cancel,
 		slots:    make(chan struct{}, maxInbound),
@@ -71,7 +67,7 @@ func (p *publishedTCP) accept(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			pauseAfter(ctx, err, p.target.Log)
+			pauseAfter(ctx, err, p.log)
 			continue
 		}
 		select {
@@ -88,9 +84,9 @@ func (p *publishedTCP) accept(ctx context.Context) {
 
 // serve carries one client's connection.
 func (p *publishedTCP) serve(ctx context.Context, client *net.TCPConn) {
-	inner, err := p.target.dialTCP(ctx, unmapped(client.RemoteAddr().(*net.TCPAddr).AddrPort()))
+	inner, err := p.dial(ctx, client)
 	if err != nil {
-		p.target.Log.Debug("cannot reach a published port's container", "target", p.target.Container, "error", err)
+		p.log.Debug("cannot reach a published port's container", "port", p.listener.Addr(), "error", err)
 		abortTCP(client)
 		return
 	}
@@ -107,76 +103,22 @@ func (p *publishedTCP) serve(ctx context.Context, client *net.TCPConn) {
 	p.mu.Unlock()
 }
 
+func (p *publishedTCP) dial(ctx context.Context, client *net.TCPConn) (*net.TCPConn, error) {
+	t, err := p.to()
+	if err != nil {
+		return nil, err
+	}
+	return t.dialTCP(ctx, unmapped(client.RemoteAddr().(*net.TCPAddr).AddrPort()))
+}
+
 // dialTCP connects to the container in the client's name.
 func (t Target) dialTCP(ctx context.Context, client netip.AddrPort) (*net.TCPConn, error) {
-	local, foreign := t.clientAs(client)
-	conn, err := t.dialTCPAs(ctx, local, foreign)
-	if foreign && (errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL)) {
+	local := t.clientAs(client)
+	conn, err := t.Bridge.DialTCP(ctx, local, t.Container)
+	if local.Foreign && (errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL)) {
 		// The client uses one port for two of the host's ports that lead here.
-		conn, err = t.dialTCPAs(ctx, netip.AddrPortFrom(local.Addr(), 0), foreign)
+		local.Addr = netip.AddrPortFrom(local.Addr.Addr(), 0)
+		conn, err = t.Bridge.DialTCP(ctx, local, t.Container)
 	}
 	return conn, err
-}
-
-func (t Target) dialTCPAs(ctx context.Context, local netip.AddrPort, foreign bool) (*net.TCPConn, error) {
-	fd, err := t.Bridge.Socket(family(t.Container.Addr()), unix.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "tcp")
-	defer f.Close() // FileConn keeps a copy
-	if foreign {
-		if err := bindForeign(fd, local); err != nil {
-			return nil, err
-		}
-	} else if local.IsValid() && !local.Addr().IsUnspecified() {
-		if err := unix.Bind(fd, sockaddr(local)); err != nil {
-			return nil, fmt.Errorf("cannot bind %s: %w", local, err)
-		}
-	}
-	if err := unix.Connect(fd, sockaddr(t.Container)); err != nil && err != unix.EINPROGRESS {
-		return nil, os.NewSyscallError("connect", err)
-	}
-	c, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	conn := c.(*net.TCPConn)
-	if err := awaitConnect(ctx, conn); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	_ = conn.SetNoDelay(true)
-	return conn, nil
-}
-
-// awaitConnect waits until the handshake of conn has ended.
-func awaitConnect(ctx context.Context, conn *net.TCPConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if err := conn.SetWriteDeadline(time.Now().Add(inboundDialTimeout)); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
-	var failed error
-	err = raw.Write(func(fd uintptr) bool {
-		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-		switch {
-		case err != nil:
-			failed = err
-		case code != 0:
-			failed = os.NewSyscallError("connect", unix.Errno(code))
-		default:
-			_, err := unix.Getpeername(int(fd))
-			return err == nil // else the handshake goes on
-		}
-		return true
-	})
-	if err := errors.Join(err, failed); err != nil {
-		return err
-	}
-	return conn.SetWriteDeadline(time.Time{})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -13,20 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (n *testNetwork) target(a netip.AddrPort) Target {
+func (n *testNetwork) target(a netip.AddrPort) Resolve {
 	gw := gateway4
 	if a.Addr().Is6() {
 		gw = gateway6
 	}
-	return Target{
+	t := Target{
 		Bridge: n.bridge, Container: a, Gateway: gw,
 		Subnets: []netip.Prefix{netip.PrefixFrom(gateway4, 16).Masked(), netip.PrefixFrom(gateway6, 64).Masked()},
 	}
+	return func() (Target, error) { return t, nil }
 }
 
-func publish(t testing.TB, proto, host string, target Target) netip.AddrPort {
+func publish(t testing.TB, proto, host string, to Resolve) netip.AddrPort {
 	t.Helper()
-	c, addr, err := Publish(proto, netip.MustParseAddrPort(host), target)
+	c, addr, err := Publish(proto, netip.MustParseAddrPort(host), to, slog.New(slog.DiscardHandler))
 	check(t, err)
 	t.Cleanup(func() { c.Close() })
 	return addr
@@ -126,7 +128,7 @@ func TestPublishedPortTaken(t *testing.T) {
 	tcp4, _, udp4 := serveNames(t, n)
 	for proto, target := range map[string]netip.AddrPort{"tcp": tcp4, "udp": udp4} {
 		first := publish(t, proto, "0.0.0.0:0", n.target(target))
-		_, _, err := Publish(proto, first, n.target(target))
+		_, _, err := Publish(proto, first, n.target(target), slog.New(slog.DiscardHandler))
 		if !errors.Is(err, ErrPortTaken) || err.Error() != fmt.Sprintf("Bind for %s failed: port is already allocated", first) {
 			t.Errorf("%s: %v", proto, err)
 		}

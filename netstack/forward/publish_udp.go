@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -21,7 +22,8 @@ const maxInboundUDP = 4096
 
 // publishedUDP is one UDP port of the host.
 type publishedUDP struct {
-	target Target
+	to     Resolve
+	log    *slog.Logger
 	conn   *net.UDPConn
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -44,14 +46,14 @@ type inboundUDP struct {
 	used  atomic.Int64
 }
 
-func publishUDP(host netip.AddrPort, t Target) (io.Closer, netip.AddrPort, error) {
+func publishUDP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, netip.AddrPort, error) {
 	lc := listenConfig(network("udp", host.Addr()))
 	c, err := lc.ListenPacket(context.Background(), network("udp", host.Addr()), host.String())
 	if err != nil {
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &publishedUDP{target: t, conn: c.(*net.UDPConn), cancel: cancel, clients: map[udpClient]*inboundUDP{}}
+	p := &publishedUDP{to: to, log: log, conn: c.(*net.UDPConn), cancel: cancel, clients: map[udpClient]*inboundUDP{}}
 	if err := p.askDestination(); err != nil {
 		cancel()
 		c.Close()
@@ -70,15 +72,11 @@ func (p *publishedUDP) askDestination() error {
 		return err
 	}
 	level, opt := unix.SOL_IP, unix.IP_PKTINFO
-	if p.target.isHost6(p.conn) {
+	if !unmapped(p.conn.LocalAddr().(*net.UDPAddr).AddrPort()).Addr().Is4() {
 		level, opt = unix.SOL_IPV6, unix.IPV6_RECVPKTINFO
 	}
 	ctl := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, opt, 1) })
 	return errors.Join(ctl, err)
-}
-
-func (Target) isHost6(c *net.UDPConn) bool {
-	return !unmapped(c.LocalAddr().(*net.UDPAddr).AddrPort()).Addr().Is4()
 }
 
 // Close stops listening and forgets all clients.
@@ -108,7 +106,7 @@ func (p *publishedUDP) receive() {
 		}
 		c, err := p.client(udpClient{unmapped(from), destination(oob[:oobn])})
 		if err != nil {
-			p.target.Log.Debug("cannot reach a published port's container", "target", p.target.Container, "error", err)
+			p.log.Debug("cannot reach a published port's container", "port", p.conn.LocalAddr(), "error", err)
 			continue
 		}
 		c.used.Store(now())
@@ -141,8 +139,11 @@ func (p *publishedUDP) client(id udpClient) (*inboundUDP, error) {
 	if p.closed {
 		return nil, net.ErrClosed
 	}
-	local, foreign := p.target.clientAs(id.from)
-	inner, err := p.target.dialUDP(local, foreign)
+	t, err := p.to()
+	if err != nil {
+		return nil, err
+	}
+	inner, err := t.Bridge.DialUDP(t.clientAs(id.from), t.Container)
 	if err != nil {
 		return nil, err
 	}
@@ -225,21 +226,4 @@ func (p *publishedUDP) sweep(ctx context.Context) {
 		}
 		p.mu.Unlock()
 	}
-}
-
-// dialUDP opens the socket that stands for a client.
-func (t Target) dialUDP(local netip.AddrPort, foreign bool) (*net.UDPConn, error) {
-	if foreign {
-		return dialUDPFrom(t.Bridge.Namespace, local, t.Container)
-	}
-	var c *net.UDPConn
-	err := t.Bridge.Do(func() (err error) {
-		var from *net.UDPAddr
-		if local.IsValid() && !local.Addr().IsUnspecified() {
-			from = net.UDPAddrFromAddrPort(local)
-		}
-		c, err = net.DialUDP("udp", from, net.UDPAddrFromAddrPort(t.Container))
-		return err
-	})
-	return c, err
 }

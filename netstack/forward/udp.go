@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kelp-engine/kelp/netstack/link"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -127,7 +128,7 @@ func (u *udpFlows) start(f *udpFlow) error {
 	var kernel *net.UDPConn
 	if !u.cfg.StackOnly && u.cfg.Bridge.Transparent {
 		var err error
-		if kernel, err = dialUDPFrom(u.cfg.Bridge.Namespace, f.id.remote, f.id.container); err != nil {
+		if kernel, err = u.cfg.Bridge.DialUDP(link.Local{Addr: f.id.remote, Foreign: true}, f.id.container); err != nil {
 			return err
 		}
 		f.inner = kernel

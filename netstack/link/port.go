@@ -23,6 +23,8 @@ type Port struct {
 	MAC net.HardwareAddr
 	// Addresses of the container's device with their networks.
 	Addresses []netip.Prefix
+	// Isolated keeps the port from speaking with other isolated ports.
+	Isolated bool
 	// Sysctls of the container's device, by name below /proc/sys/net in
 	// which IFNAME stands for the device.
 	Sysctls map[string]string
@@ -56,6 +58,11 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 	}()
 	if err := b.configurePort(ns, p); err != nil {
 		return err
+	}
+	if p.Isolated {
+		if err := h.LinkSetIsolated(veth, true); err != nil {
+			return fmt.Errorf("cannot isolate interface %s: %w", p.Device, err)
+		}
 	}
 	return h.LinkSetUp(veth)
 }
@@ -92,6 +99,8 @@ func (p Port) sysctls() error {
 		}
 	}
 	settings := []sysctl{
+		{"ipv4/conf/" + p.Device + "/arp_notify", "1"}, // neighbours may remember who had the address before
+		{"ipv6/conf/" + p.Device + "/ndisc_notify", "1"},
 		{"ipv6/conf/" + p.Device + "/disable_ipv6", disable},
 		{"ipv6/conf/" + p.Device + "/accept_ra", "0"},
 		{"ipv6/conf/" + p.Device + "/accept_dad", "0"},
@@ -146,6 +155,33 @@ func (n *Namespace) SetDefaultRoute(device string, gateway netip.Addr) error {
 	})
 	if err != nil {
 		return fmt.Errorf("cannot set the default route through %s: %w", gateway, err)
+	}
+	return nil
+}
+
+// DropDefaultRoute removes the namespace's default routes of one family.
+func (n *Namespace) DropDefaultRoute(ipv6 bool) error {
+	h, err := n.Netlink()
+	if err != nil {
+		return err
+	}
+	family := netlink.FAMILY_V4
+	if ipv6 {
+		family = netlink.FAMILY_V6
+	}
+	routes, err := h.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return fmt.Errorf("cannot list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Dst != nil {
+			if ones, _ := r.Dst.Mask.Size(); ones > 0 {
+				continue
+			}
+		}
+		if err := h.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("cannot remove the default route: %w", err)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,71 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+
+	"github.com/kelp-engine/kelp/netstack/dns"
+	"github.com/kelp-engine/kelp/netstack/link"
+)
+
+// zone is what the container of a sandbox can look up: its links, then the
+// names of its networks.
+type zone struct{ s *Sandbox }
+
+// Lookup implements dns.Zone.
+func (z zone) Lookup(name string) (addrs []netip.Addr, ok bool) {
+	endpoints := z.s.snapshot()
+	for _, e := range endpoints {
+		if target, linked := e.Links[name]; linked {
+			return e.net.lookup(target)
+		}
+	}
+	for _, e := range endpoints {
+		if found, known := e.net.lookup(name); known {
+			addrs, ok = append(addrs, found...), true
+		}
+	}
+	return addrs, ok
+}
+
+// Reverse implements dns.Zone.
+func (z zone) Reverse(a netip.Addr) (string, bool) {
+	for _, e := range z.s.snapshot() {
+		if name, ok := e.net.reverse(a); ok {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// forwarder asks the container's resolvers, or the host's, unless all of the
+// container's networks are internal.
+type forwarder struct{ s *Sandbox }
+
+var errInternal = errors.New("the container's networks are internal")
+
+// Forward implements dns.Forwarder.
+func (f forwarder) Forward(ctx context.Context, query []byte, tcp bool) ([]byte, error) {
+	if f.s.leading(false) == nil && f.s.leading(true) == nil {
+		return nil, errInternal
+	}
+	u := dns.Upstream{Servers: f.s.cfg.HostResolvers.Servers, Dial: dns.DialHost}
+	if len(f.s.cfg.Servers) > 0 {
+		var servers []netip.AddrPort
+		for _, a := range f.s.cfg.Servers {
+			servers = append(servers, netip.AddrPortFrom(a, dns.Address.Port()))
+		}
+		u = dns.Upstream{Servers: dns.Fixed(servers...), Dial: f.s.dial}
+	}
+	return u.Forward(ctx, query, tcp)
+}
+
+// dial opens a connection from inside the sandbox.
+func (s *Sandbox) dial(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
+	if network == "tcp" {
+		return s.ns.DialTCP(ctx, link.Local{}, server)
+	}
+	return s.ns.DialUDP(link.Local{}, server)
+}
