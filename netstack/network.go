@@ -53,6 +53,7 @@ type Network struct {
 
 	mu      sync.Mutex
 	members map[string]member // by endpoint
+	removed sync.WaitGroup    // ports that are being removed
 }
 
 // member is what a network knows of an endpoint.
@@ -107,6 +108,7 @@ func OpenNetwork(cfg NetworkConfig) (_ *Network, err error) {
 func (n *Network) Close() error { return n.release() }
 
 func (n *Network) release() error {
+	n.removed.Wait()
 	var errs []error
 	if n.egress != nil {
 		n.egress.Close()
@@ -142,6 +144,16 @@ func (n *Network) prefixes() []netip.Prefix {
 	return p
 }
 
+// removeSoon removes a port in the background: the kernel takes its time, and
+// nobody needs to wait when a container has ended.
+func (n *Network) removeSoon(port string) {
+	n.removed.Go(func() {
+		if err := n.bridge.RemovePort(port); err != nil {
+			n.log.Warn("cannot remove a container's interface", "error", err)
+		}
+	})
+}
+
 func (n *Network) reachesHost(a netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -155,12 +167,26 @@ func (n *Network) reachesHost(a netip.Addr) bool {
 
 // join enters an endpoint, with its names, and leave removes it.
 func (n *Network) join(id string, m member) {
-	for i, name := range m.names {
-		m.names[i] = strings.ToLower(name)
-	}
+	m.names = lowered(m.names)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.members[id] = m
+}
+
+func (n *Network) rename(id string, names []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.members[id]
+	m.names = lowered(names)
+	n.members[id] = m
+}
+
+func lowered(names []string) []string {
+	low := make([]string, len(names))
+	for i, name := range names {
+		low[i] = strings.ToLower(name)
+	}
+	return low
 }
 
 func (n *Network) leave(id string) {

@@ -112,11 +112,15 @@ func (s *Sandbox) Close() error {
 	if s.resolver != nil {
 		s.resolver.Close()
 	}
-	var errs []error
-	for _, e := range s.snapshot() {
-		errs = append(errs, s.Disconnect(e.ID))
+	s.mu.Lock()
+	endpoints := s.endpoints
+	s.endpoints = nil
+	s.mu.Unlock()
+	for _, e := range endpoints {
+		e.net.leave(e.ID)
+		e.net.removeSoon(e.portName())
 	}
-	return errors.Join(append(errs, s.ns.Close())...)
+	return s.ns.Close()
 }
 
 func (s *Sandbox) snapshot() []*endpoint {
@@ -141,7 +145,7 @@ func (s *Sandbox) Connect(n *Network, cfg Endpoint) error {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.net.cfg.Name, b.net.cfg.Name))
 	})
 	s.mu.Unlock()
-	m := member{names: slices.Clone(e.Names), reachesHost: s.cfg.ReachesHost}
+	m := member{names: e.Names, reachesHost: s.cfg.ReachesHost}
 	for _, a := range e.Addresses {
 		m.addrs = append(m.addrs, a.Addr())
 	}
@@ -168,6 +172,15 @@ func (s *Sandbox) Disconnect(endpointID string) error {
 		return fmt.Errorf("cannot disconnect from network %s: %w", e.net.cfg.Name, err)
 	}
 	return s.route()
+}
+
+// Rename changes the names by which others find an endpoint.
+func (s *Sandbox) Rename(endpointID string, names []string) {
+	for _, e := range s.snapshot() {
+		if e.ID == endpointID {
+			e.net.rename(e.ID, names)
+		}
+	}
 }
 
 // Endpoints returns the endpoints, the one that leads out first.

@@ -18,7 +18,6 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -77,21 +76,7 @@ func NewEgress(cfg EgressConfig) (*Egress, error) {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	c.dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount}
-	ep, err := fdbased.New(&fdbased.Options{
-		FDs:                []int{cfg.Uplink.Socket},
-		MTU:                uint32(cfg.Uplink.MTU),
-		EthernetHeader:     true,
-		Address:            tcpip.LinkAddress(cfg.Uplink.StackMAC),
-		GSOMaxSize:         gsoSize,
-		PacketDispatchMode: fdbased.RecvMMsg,
-		// The kernel leaves checksums of local senders to the device.
-		RXChecksumOffload: true,
-		// One reader in no fanout group: every packet comes to this socket.
-		PreConfigured:        true,
-		IsPacketSocket:       []bool{true},
-		ProcessorsPerChannel: 1,
-		ClosedFunc:           c.linkClosed,
-	})
+	ep, err := newWire(cfg.Uplink)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the uplink: %w", err)
 	}
@@ -175,12 +160,6 @@ func (e *Egress) Close() {
 	}
 	e.tasks.Wait()
 	e.stack.Destroy()
-}
-
-func (c *core) linkClosed(err tcpip.Error) {
-	if err != nil {
-		c.log.Error("a network has lost its way out", "error", err.String())
-	}
 }
 
 // send puts a complete IP packet on the uplink, towards the containers.

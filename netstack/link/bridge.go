@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -117,6 +118,13 @@ func (b *Bridge) makeDevice() error {
 	}
 	return h.LinkSetUp(dev)
 }
+
+// deviceIndex returns an index for the bridge's end of a pair. The kernel takes
+// a pair whose ends have the same index in their namespaces for a single
+// device, and brings its first end up to a second late.
+func deviceIndex() int { return int(1<<20 + deviceNumber.Add(1)%(1<<29)) }
+
+var deviceNumber atomic.Uint32
 
 // RandomMAC returns a locally administered unicast address.
 func RandomMAC() net.HardwareAddr {

@@ -38,7 +38,7 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex = p.Name, b.cfg.MTU, b.index
+	attrs.Name, attrs.Index, attrs.MTU, attrs.MasterIndex = p.Name, deviceIndex(), b.cfg.MTU, b.index
 	veth := &netlink.Veth{
 		LinkAttrs:        attrs,
 		PeerName:         p.Device,
@@ -84,9 +84,6 @@ func (b *Bridge) configurePort(ns *Namespace, p Port) error {
 		if err := addAddress(h, dev, a); err != nil {
 			return err
 		}
-	}
-	if err := h.LinkSetMTU(dev, b.cfg.MTU); err != nil {
-		return err
 	}
 	return h.LinkSetUp(dev)
 }

@@ -27,7 +27,7 @@ const uplinkDevice = "up0"
 // Socket: Ethernet frames, each after a struct virtio_net_hdr.
 type Uplink struct {
 	// Socket is a packet socket. It stays owned by the Uplink.
-	Socket int
+	Socket *os.File
 	// StackMAC is the address that the reader of Socket answers to, KernelMAC
 	// that of the bridge namespace's end.
 	StackMAC, KernelMAC net.HardwareAddr
@@ -64,7 +64,6 @@ func (b *Bridge) AddUplink() (_ *Uplink, err error) {
 		StackMAC:  RandomMAC(),
 		KernelMAC: RandomMAC(),
 		MTU:       b.cfg.MTU,
-		Socket:    -1,
 	}
 	defer func() {
 		if err != nil {
@@ -89,7 +88,7 @@ func (b *Bridge) addUplinkPair(u *Uplink) error {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = uplinkDevice, u.MTU, u.KernelMAC
+	attrs.Name, attrs.Index, attrs.MTU, attrs.HardwareAddr = uplinkDevice, deviceIndex(), u.MTU, u.KernelMAC
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: u.device, PeerNamespace: netlink.NsFd(u.hub.Fd())}
 	if err := h.LinkAdd(pair); err != nil {
 		return err
@@ -104,9 +103,6 @@ func (b *Bridge) addUplinkPair(u *Uplink) error {
 	}
 	far, err := outer.LinkByName(u.device)
 	if err != nil {
-		return err
-	}
-	if err := outer.LinkSetMTU(far, u.MTU); err != nil {
 		return err
 	}
 	if err := outer.LinkSetUp(far); err != nil {
@@ -156,9 +152,11 @@ func (u *Uplink) openSocket() error {
 		return err
 	}
 	// Protocol 0 receives nothing until bind names the device.
-	if u.Socket, err = u.hub.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0); err != nil {
+	fd, err := u.hub.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	if err != nil {
 		return err
 	}
+	u.Socket = os.NewFile(uintptr(fd), "uplink")
 	for _, opt := range []struct {
 		name       string
 		level, opt int
@@ -171,19 +169,18 @@ func (u *Uplink) openSocket() error {
 		{"SO_RCVBUF", unix.SOL_SOCKET, unix.SO_RCVBUF, 8 << 20, false},
 		{"SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, 8 << 20, false},
 	} {
-		if err := unix.SetsockoptInt(u.Socket, opt.level, opt.opt, opt.value); err != nil && opt.must {
+		if err := unix.SetsockoptInt(fd, opt.level, opt.opt, opt.value); err != nil && opt.must {
 			return fmt.Errorf("cannot set %s: %w", opt.name, err)
 		}
 	}
 	all := uint16(unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8) // network byte order
-	return os.NewSyscallError("bind", unix.Bind(u.Socket, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Attrs().Index}))
+	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Attrs().Index}))
 }
 
 // Close removes the uplink. Whoever read its socket must have stopped.
 func (u *Uplink) Close() error {
-	if u.Socket >= 0 {
-		unix.Close(u.Socket)
-		u.Socket = -1
+	if u.Socket != nil {
+		u.Socket.Close()
 	}
 	h, err := u.hub.Netlink()
 	if err != nil {

@@ -88,6 +88,7 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager notifier)
 	stopServing()
 	err = errors.Join(err, <-served)
 	tasks.stopAll()
+	s.nets.closeAll()
 	if cfg.Sockets == 0 {
 		os.Remove(cfg.Socket) // gone already with the runtime directory, maybe
 	}

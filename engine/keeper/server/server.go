@@ -66,12 +66,14 @@ type Server struct {
 	ops     map[string]op
 	engine  *supervisor
 	tasks   *tasks
+	nets    *networks
 	stop    context.CancelFunc
 	calls   sync.WaitGroup
 }
 
 func newServer(cfg keeper.Config, engine *supervisor, tasks *tasks, stop context.CancelFunc) *Server {
-	s := &Server{cfg: cfg, started: time.Now(), engine: engine, tasks: tasks, stop: stop}
+	s := &Server{cfg: cfg, started: time.Now(), engine: engine, tasks: tasks, nets: newNetworks(), stop: stop}
+	tasks.nets = s.nets
 	s.ops = map[string]op{
 		"hello":          s.hello,
 		"shutdown":       s.shutdown,
@@ -79,6 +81,7 @@ func newServer(cfg keeper.Config, engine *supervisor, tasks *tasks, stop context
 		"engine.restart": s.restartEngine,
 	}
 	maps.Copy(s.ops, tasks.ops())
+	maps.Copy(s.ops, s.nets.ops())
 	return s
 }
 

@@ -1,0 +1,169 @@
+package keeper
+
+import (
+	"context"
+	"net/netip"
+)
+
+// Subnet is a range of addresses of a network and the network's own address
+// in it; without a gateway there is no way out by this family.
+type Subnet struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Gateway netip.Addr   `json:"gateway,omitzero"`
+}
+
+// Network describes a network: a namespace of its own with a bridge.
+type Network struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Bridge is the device's name inside the namespace.
+	Bridge  string   `json:"bridge,omitempty"`
+	Subnets []Subnet `json:"subnets,omitempty"`
+	MTU     int      `json:"mtu,omitempty"`
+	// Internal networks have no way out and publish no ports.
+	Internal bool `json:"internal,omitempty"`
+	// Isolated keeps the containers from speaking with each other.
+	Isolated bool `json:"isolated,omitempty"`
+}
+
+// Endpoint joins a sandbox to a network.
+type Endpoint struct {
+	NetworkID  string `json:"network_id"`
+	EndpointID string `json:"endpoint_id"`
+	// Interface is the device's name inside the sandbox.
+	Interface string         `json:"interface"`
+	MAC       string         `json:"mac"`
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	// DNSNames are what the network's other containers call this one.
+	DNSNames []string `json:"dns_names,omitempty"`
+	// Links are names that only this container knows, each for a name of the
+	// same network.
+	Links map[string]string `json:"links,omitempty"`
+	// Priority decides which endpoint leads outside; equal ones are ordered
+	// by their networks' names.
+	Priority int `json:"priority,omitempty"`
+	// Sysctls of the interface, for which IFNAME stands in their names.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+}
+
+// Port is a port of a container that the host serves.
+type Port struct {
+	Proto string `json:"proto"`
+	// HostIP is an address of the host; the zero Addr is every one, of both
+	// families.
+	HostIP netip.Addr `json:"host_ip,omitzero"`
+	// HostPort is 0 for any free port, and the first of those to choose from
+	// when HostPortEnd is set.
+	HostPort      uint16 `json:"host_port,omitempty"`
+	HostPortEnd   uint16 `json:"host_port_end,omitempty"`
+	ContainerPort uint16 `json:"container_port"`
+}
+
+// DNSConfig is where a sandbox's resolver sends what is no container's name.
+type DNSConfig struct {
+	// Servers are asked from inside the sandbox; none means the host's
+	// resolvers, asked by the host.
+	Servers []netip.Addr `json:"servers,omitempty"`
+	// Off leaves 127.0.0.11 without a resolver.
+	Off bool `json:"off,omitempty"`
+}
+
+// Sandbox is a container's network namespace and what belongs to it.
+type Sandbox struct {
+	ID        string     `json:"id"` // the container's
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	Ports     []Port     `json:"ports,omitempty"`
+	DNS       DNSConfig  `json:"dns,omitzero"`
+	// HostGateway lets the container reach the host's loopback services at
+	// HostGateway4 and HostGateway6.
+	HostGateway bool `json:"host_gateway,omitempty"`
+}
+
+// The addresses that stand for the host's loopback in sandboxes that ask.
+var (
+	HostGateway4 = netip.MustParseAddr("169.254.255.254")
+	HostGateway6 = netip.MustParseAddr("fd6b:656c:7000::fffe")
+)
+
+// SandboxState is a sandbox as it is.
+type SandboxState struct {
+	Sandbox
+	// Path is where processes of the same user find the namespace. It is
+	// another after the keeper's restart.
+	Path string `json:"path"`
+	// Bound are the published ports as they were bound, one for each of the
+	// host's addresses.
+	Bound []Port `json:"bound,omitempty"`
+}
+
+// NetworkState is a network as it is.
+type NetworkState struct {
+	Network
+	// Path is where processes of the same user find the namespace.
+	Path string `json:"path"`
+}
+
+// EndpointRequest names an endpoint of a sandbox, or describes a new one.
+type EndpointRequest struct {
+	SandboxID string   `json:"sandbox_id"`
+	Endpoint  Endpoint `json:"endpoint"`
+}
+
+type byID struct {
+	ID string `json:"id"`
+}
+
+// EnsureNetwork makes the network unless it is there already.
+func (c *Client) EnsureNetwork(ctx context.Context, n Network) error {
+	return c.call(ctx, "network.ensure", n, nil)
+}
+
+// RemoveNetwork removes a network that no sandbox is connected to. A network
+// that is not there is no error.
+func (c *Client) RemoveNetwork(ctx context.Context, id string) error {
+	return c.call(ctx, "network.remove", byID{id}, nil)
+}
+
+// ListNetworks returns all networks.
+func (c *Client) ListNetworks(ctx context.Context) ([]NetworkState, error) {
+	var all []NetworkState
+	err := c.call(ctx, "network.list", nil, &all)
+	return all, err
+}
+
+// CreateSandbox makes a sandbox with its endpoints and published ports, all
+// or nothing. Its networks must be there.
+func (c *Client) CreateSandbox(ctx context.Context, s Sandbox) (SandboxState, error) {
+	var state SandboxState
+	err := c.call(ctx, "sandbox.create", s, &state)
+	return state, err
+}
+
+// ReleaseSandbox ends a sandbox: its ports, its resolver and its endpoints. A
+// sandbox that is not there is no error.
+func (c *Client) ReleaseSandbox(ctx context.Context, id string) error {
+	return c.call(ctx, "sandbox.release", byID{id}, nil)
+}
+
+// ListSandboxes returns all sandboxes.
+func (c *Client) ListSandboxes(ctx context.Context) ([]SandboxState, error) {
+	var all []SandboxState
+	err := c.call(ctx, "sandbox.list", nil, &all)
+	return all, err
+}
+
+// ConnectEndpoint connects a sandbox to one more network.
+func (c *Client) ConnectEndpoint(ctx context.Context, sandboxID string, e Endpoint) error {
+	return c.call(ctx, "endpoint.connect", EndpointRequest{sandboxID, e}, nil)
+}
+
+// DisconnectEndpoint takes a sandbox off a network. An endpoint that is not
+// there is no error.
+func (c *Client) DisconnectEndpoint(ctx context.Context, sandboxID, endpointID string) error {
+	return c.call(ctx, "endpoint.disconnect", EndpointRequest{sandboxID, Endpoint{EndpointID: endpointID}}, nil)
+}
+
+// RenameEndpoint changes the names by which other containers find an endpoint.
+func (c *Client) RenameEndpoint(ctx context.Context, sandboxID, endpointID string, names []string) error {
+	return c.call(ctx, "endpoint.rename", EndpointRequest{sandboxID, Endpoint{EndpointID: endpointID, DNSNames: names}}, nil)
+}

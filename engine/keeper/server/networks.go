@@ -1,0 +1,247 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"sync"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/netstack"
+	"github.com/kelp-engine/kelp/netstack/dns"
+)
+
+// hostResolvConf names the host's resolvers.
+const hostResolvConf = "/etc/resolv.conf"
+
+// networks are the keeper's networks and sandboxes. Operations on them take
+// turns, except that sandboxes are made and released side by side.
+type networks struct {
+	log       *slog.Logger
+	resolvers *dns.HostResolvers
+
+	mu    sync.Mutex
+	nets  map[string]*network
+	boxes map[string]*sandbox
+}
+
+// network is a network that is open, opening or closing.
+type network struct {
+	turn turn
+	cfg  keeper.Network
+	net  *netstack.Network // nil until it is open
+	uses int               // endpoints, also those being made
+}
+
+// sandbox is a sandbox that is open, opening or closing.
+type sandbox struct {
+	turn  turn
+	state keeper.SandboxState
+	box   *netstack.Sandbox // nil until it is open
+}
+
+// turn lets one operation at a time work on something slow.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+// take waits for the turn; give passes it on.
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) give() { <-t }
+
+func newNetworks() *networks {
+	return &networks{
+		log:       slog.Default(),
+		resolvers: &dns.HostResolvers{Path: hostResolvConf},
+		nets:      map[string]*network{},
+		boxes:     map[string]*sandbox{},
+	}
+}
+
+func (n *networks) ops() map[string]op {
+	return map[string]op{
+		"network.ensure":      n.ensureNetwork,
+		"network.remove":      n.removeNetwork,
+		"network.list":        n.listNetworks,
+		"sandbox.create":      n.createSandbox,
+		"sandbox.release":     n.releaseSandbox,
+		"sandbox.list":        n.listSandboxes,
+		"endpoint.connect":    n.connectEndpoint,
+		"endpoint.disconnect": n.disconnectEndpoint,
+		"endpoint.rename":     n.renameEndpoint,
+	}
+}
+
+func (n *networks) ensureNetwork(ctx context.Context, c *call) (any, error) {
+	var cfg keeper.Network
+	if err := c.decode(&cfg); err != nil {
+		return nil, err
+	}
+	if cfg.ID == "" {
+		return nil, fault.InvalidArgument("a network needs an id")
+	}
+	w, err := n.takeNetwork(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer w.turn.give()
+	switch {
+	case w.net == nil:
+		return nil, n.openNetwork(w)
+	case !reflect.DeepEqual(w.cfg, cfg):
+		return nil, fault.Conflict("network %s is there already, with other settings", cfg.Name)
+	}
+	return nil, nil
+}
+
+// takeNetwork finds or enters a network and takes its turn.
+func (n *networks) takeNetwork(ctx context.Context, cfg keeper.Network) (*network, error) {
+	for {
+		n.mu.Lock()
+		w := n.nets[cfg.ID]
+		if w == nil {
+			w = &network{turn: newTurn(), cfg: cfg}
+			n.nets[cfg.ID] = w
+		}
+		n.mu.Unlock()
+		if err := w.turn.take(ctx); err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+		still := n.nets[cfg.ID] == w
+		n.mu.Unlock()
+		if still {
+			return w, nil
+		}
+		w.turn.give() // it failed to open, or was removed
+	}
+}
+
+// openNetwork opens w, or forgets it.
+//
+// Preconditions: the caller has w's turn.
+func (n *networks) openNetwork(w *network) error {
+	cfg := w.cfg
+	subnets := make([]netstack.Subnet, len(cfg.Subnets))
+	for i, s := range cfg.Subnets {
+		subnets[i] = netstack.Subnet(s)
+	}
+	opened, err := netstack.OpenNetwork(netstack.NetworkConfig{
+		Name: cfg.Name, Bridge: cfg.Bridge, Subnets: subnets, MTU: cfg.MTU,
+		Internal: cfg.Internal, Isolated: cfg.Isolated, Log: n.log,
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil {
+		delete(n.nets, cfg.ID)
+		return fault.Internal("%w", err)
+	}
+	w.net = opened
+	return nil
+}
+
+func (n *networks) removeNetwork(ctx context.Context, c *call) (any, error) {
+	var id struct{ ID string }
+	if err := c.decode(&id); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	w := n.nets[id.ID]
+	n.mu.Unlock()
+	if w == nil {
+		return nil, nil
+	}
+	if err := w.turn.take(ctx); err != nil {
+		return nil, err
+	}
+	defer w.turn.give()
+	n.mu.Lock()
+	if n.nets[id.ID] != w {
+		n.mu.Unlock()
+		return nil, nil // it was removed, or failed to open
+	}
+	if w.uses > 0 {
+		n.mu.Unlock()
+		return nil, fault.Conflict("network %s has active endpoints", w.cfg.Name)
+	}
+	delete(n.nets, id.ID)
+	n.mu.Unlock()
+	if w.net == nil {
+		return nil, nil
+	}
+	return nil, w.net.Close()
+}
+
+func (n *networks) listNetworks(context.Context, *call) (any, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := []keeper.NetworkState{}
+	for _, w := range n.nets {
+		if w.net != nil {
+			all = append(all, keeper.NetworkState{Network: w.cfg, Path: w.net.Namespace().Path()})
+		}
+	}
+	return all, nil
+}
+
+// use finds an open network and keeps it open until done.
+func (n *networks) use(id string) (*netstack.Network, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w := n.nets[id]
+	if w == nil || w.net == nil {
+		return nil, fault.NotFound("network %s is not there", id)
+	}
+	w.uses++
+	return w.net, nil
+}
+
+func (n *networks) done(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if w := n.nets[id]; w != nil {
+		w.uses--
+	}
+}
+
+// NetNS returns the path of a sandbox's namespace.
+func (n *networks) NetNS(id string) (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.boxes[id]
+	if b == nil || b.box == nil {
+		return "", fault.NotFound("container %s has no network sandbox", id)
+	}
+	return b.box.Path(), nil
+}
+
+// closeAll ends every sandbox and network.
+func (n *networks) closeAll() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, b := range n.boxes {
+		if b.box != nil {
+			if err := b.box.Close(); err != nil {
+				n.log.Warn("cannot close a container's network", "container", b.state.ID, "error", err)
+			}
+		}
+	}
+	for _, w := range n.nets {
+		if w.net != nil {
+			if err := w.net.Close(); err != nil {
+				n.log.Warn("cannot close a network", "network", w.cfg.Name, "error", err)
+			}
+		}
+	}
+	clear(n.boxes)
+	clear(n.nets)
+}
