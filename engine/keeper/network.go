@@ -113,57 +113,63 @@ type byID struct {
 	ID string `json:"id"`
 }
 
+// Networks are the keeper's operations on networks and sandboxes.
+type Networks struct{ c *Client }
+
+// Networks returns the keeper's operations on networks and sandboxes.
+func (c *Client) Networks() Networks { return Networks{c} }
+
 // EnsureNetwork makes the network unless it is there already.
-func (c *Client) EnsureNetwork(ctx context.Context, n Network) error {
-	return c.call(ctx, "network.ensure", n, nil)
+func (n Networks) EnsureNetwork(ctx context.Context, net Network) error {
+	return n.c.call(ctx, "network.ensure", net, nil)
 }
 
 // RemoveNetwork removes a network that no sandbox is connected to. A network
 // that is not there is no error.
-func (c *Client) RemoveNetwork(ctx context.Context, id string) error {
-	return c.call(ctx, "network.remove", byID{id}, nil)
+func (n Networks) RemoveNetwork(ctx context.Context, id string) error {
+	return n.c.call(ctx, "network.remove", byID{id}, nil)
 }
 
 // ListNetworks returns all networks.
-func (c *Client) ListNetworks(ctx context.Context) ([]NetworkState, error) {
+func (n Networks) ListNetworks(ctx context.Context) ([]NetworkState, error) {
 	var all []NetworkState
-	err := c.call(ctx, "network.list", nil, &all)
+	err := n.c.call(ctx, "network.list", nil, &all)
 	return all, err
 }
 
 // CreateSandbox makes a sandbox with its endpoints and published ports, all
 // or nothing. Its networks must be there.
-func (c *Client) CreateSandbox(ctx context.Context, s Sandbox) (SandboxState, error) {
+func (n Networks) CreateSandbox(ctx context.Context, s Sandbox) (SandboxState, error) {
 	var state SandboxState
-	err := c.call(ctx, "sandbox.create", s, &state)
+	err := n.c.call(ctx, "sandbox.create", s, &state)
 	return state, err
 }
 
 // ReleaseSandbox ends a sandbox: its ports, its resolver and its endpoints. A
 // sandbox that is not there is no error.
-func (c *Client) ReleaseSandbox(ctx context.Context, id string) error {
-	return c.call(ctx, "sandbox.release", byID{id}, nil)
+func (n Networks) ReleaseSandbox(ctx context.Context, id string) error {
+	return n.c.call(ctx, "sandbox.release", byID{id}, nil)
 }
 
 // ListSandboxes returns all sandboxes.
-func (c *Client) ListSandboxes(ctx context.Context) ([]SandboxState, error) {
+func (n Networks) ListSandboxes(ctx context.Context) ([]SandboxState, error) {
 	var all []SandboxState
-	err := c.call(ctx, "sandbox.list", nil, &all)
+	err := n.c.call(ctx, "sandbox.list", nil, &all)
 	return all, err
 }
 
 // ConnectEndpoint connects a sandbox to one more network.
-func (c *Client) ConnectEndpoint(ctx context.Context, sandboxID string, e Endpoint) error {
-	return c.call(ctx, "endpoint.connect", EndpointRequest{sandboxID, e}, nil)
+func (n Networks) ConnectEndpoint(ctx context.Context, sandboxID string, e Endpoint) error {
+	return n.c.call(ctx, "endpoint.connect", EndpointRequest{sandboxID, e}, nil)
 }
 
 // DisconnectEndpoint takes a sandbox off a network. An endpoint that is not
 // there is no error.
-func (c *Client) DisconnectEndpoint(ctx context.Context, sandboxID, endpointID string) error {
-	return c.call(ctx, "endpoint.disconnect", EndpointRequest{sandboxID, Endpoint{EndpointID: endpointID}}, nil)
+func (n Networks) DisconnectEndpoint(ctx context.Context, sandboxID, endpointID string) error {
+	return n.c.call(ctx, "endpoint.disconnect", EndpointRequest{sandboxID, Endpoint{EndpointID: endpointID}}, nil)
 }
 
 // RenameEndpoint changes the names by which other containers find an endpoint.
-func (c *Client) RenameEndpoint(ctx context.Context, sandboxID, endpointID string, names []string) error {
-	return c.call(ctx, "endpoint.rename", EndpointRequest{sandboxID, Endpoint{EndpointID: endpointID, DNSNames: names}}, nil)
+func (n Networks) RenameEndpoint(ctx context.Context, sandboxID, endpointID string, names []string) error {
+	return n.c.call(ctx, "endpoint.rename", EndpointRequest{sandboxID, Endpoint{EndpointID: endpointID, DNSNames: names}}, nil)
 }
