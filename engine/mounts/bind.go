@@ -88,6 +88,9 @@ func parseBind(raw, driver string) (Point, error) {
 }
 
 func bindPoint(p Point) (Point, error) {
+	if strings.ContainsRune(p.Source, 0) {
+		return Point{}, fault.InvalidArgument("invalid volume specification: the source has a zero byte")
+	}
 	p.Type = mount.TypeBind
 	p.Source = filepath.Clean(p.Source)
 	p.Create = true

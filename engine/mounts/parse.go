@@ -109,8 +109,7 @@ func parseVolumesFrom(spec string, from Source) ([]Point, error) {
 		if hasMode(mode, "ro") {
 			p.ReadOnly = true
 		}
-		p.Create = false
-		p.Anonymous = false // it goes with the container that it was made for
+		p.Create, p.NoCopy = false, true
 		out = append(out, p)
 	}
 	return out, nil

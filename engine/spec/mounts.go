@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -171,3 +172,5 @@ func access(write bool) string {
 	}
 	return "ro"
 }
+
+func sizeOption(bytes int64) string { return fmt.Sprintf("size=%d", bytes) }

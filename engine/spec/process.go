@@ -38,10 +38,10 @@ func initProcess(in Input) (*specs.Process, error) {
 		return nil, fault.InvalidArgument("no command specified")
 	}
 	if in.HostConfig.Init != nil && *in.HostConfig.Init {
-		args = slices.Concat([]string{InitPath}, in.InitArgs(), args)
+		args = slices.Concat([]string{InitPath, "--"}, args)
 	}
 	env := mergeEnv(baseEnv(in.Config.Hostname, in.Config.Tty), in.Config.Env)
-	p, err := newProcess(in.Rootfs, in.Config.User, in.HostConfig.GroupAdd, env)
+	p, err := newProcess(in.Rootfs, in.Config.User, in.HostConfig.GroupAdd, env, in.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +61,6 @@ func initProcess(in Input) (*specs.Process, error) {
 	return p, nil
 }
 
-// InitArgs separate the arguments of `--init`'s program from the user's.
-func (in Input) InitArgs() []string { return []string{"--"} }
-
 // Process describes a process to run in a running container.
 func Process(x Exec) (*specs.Process, error) {
 	if len(x.Request.Cmd) == 0 {
@@ -75,7 +72,7 @@ func Process(x Exec) (*specs.Process, error) {
 	if user == "" {
 		user = x.Config.User
 	}
-	p, err := newProcess(x.Rootfs, user, x.HostConfig.GroupAdd, env)
+	p, err := newProcess(x.Rootfs, user, x.HostConfig.GroupAdd, env, x.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -106,9 +103,12 @@ func Process(x Exec) (*specs.Process, error) {
 }
 
 // newProcess fills in what depends on the user, and HOME with it.
-func newProcess(rootfs, user string, groups, env []string) (*specs.Process, error) {
+func newProcess(rootfs, user string, groups, env []string, h Host) (*specs.Process, error) {
 	id, err := lookUser(rootfs, user, groups)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkMapped(id, h); err != nil {
 		return nil, err
 	}
 	if !hasEnv(env, "HOME") {

@@ -133,29 +133,41 @@ func secure(s *specs.Spec, in Input) (err error) {
 	return err
 }
 
+// checkSeccomp refuses a profile of the client's that cannot be used.
+func checkSeccomp(o securityOpts, h Host) error {
+	if standardSeccomp(o) || o.seccomp == unconfined {
+		return nil
+	}
+	_, err := customSeccomp(o.seccomp, h, &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
+	return err
+}
+
+func standardSeccomp(o securityOpts) bool { return o.seccomp == "" || o.seccomp == "builtin" }
+
 // seccompProfile is the filter of system calls: the client's, or Docker's
-// unless the container is privileged.
+// unless the container is privileged or the kernel has no filters.
 func seccompProfile(hc *container.HostConfig, h Host, s *specs.Spec) (*specs.LinuxSeccomp, error) {
 	o, err := parseSecurityOpts(hc.SecurityOpt)
-	if err != nil {
-		return nil, err
-	}
-	standard := o.seccomp == "" || o.seccomp == "builtin"
 	switch {
-	case o.seccomp == unconfined, hc.Privileged && standard:
+	case err != nil || o.seccomp == unconfined:
+		return nil, err
+	case !standardSeccomp(o):
+		return customSeccomp(o.seccomp, h, s)
+	case hc.Privileged || !h.Seccomp:
 		return nil, nil
-	case !h.Seccomp && standard:
-		return nil, nil
-	case !h.Seccomp:
-		return nil, fault.InvalidArgument("seccomp is not enabled in your kernel, cannot run a custom seccomp profile")
-	case standard:
-		return seccomp.GetDefaultProfile(s)
 	}
-	profile, err := seccomp.LoadProfile(o.seccomp, s)
+	return seccomp.GetDefaultProfile(s)
+}
+
+func customSeccomp(profile string, h Host, s *specs.Spec) (*specs.LinuxSeccomp, error) {
+	if !h.Seccomp {
+		return nil, fault.InvalidArgument("seccomp is not enabled in your kernel, cannot run a custom seccomp profile")
+	}
+	p, err := seccomp.LoadProfile(profile, s)
 	if err != nil {
 		return nil, fault.InvalidArgument("cannot use the seccomp profile: %w", err)
 	}
-	return profile, nil
+	return p, nil
 }
 
 // apparmor is the profile that processes are put under. kelp may load none,

@@ -34,8 +34,7 @@ type Input struct {
 	Shm string
 	// Join names the processes whose namespaces the modes "container:" mean.
 	Join Join
-	// Init is the path of the program that `--init` puts in front, and
-	// InitArgs its first arguments.
+	// Init is the path of the program that `--init` puts in front.
 	Init string
 	Host Host
 }

@@ -40,6 +40,9 @@ type Config struct {
 type Manager struct {
 	*table
 	cfg Config
+
+	// running are the containers that Adopt said run. Only Sweep reads it.
+	running map[string]bool
 }
 
 // NewManager opens the volumes in c.Dir and repairs what a crash left half
@@ -52,7 +55,7 @@ func NewManager(c Config) (*Manager, error) {
 	if err := os.MkdirAll(c.Run, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of mounted volumes: %w", err)
 	}
-	return &Manager{table: t, cfg: c}, nil
+	return &Manager{table: t, cfg: c, running: map[string]bool{}}, nil
 }
 
 // Adopt says that a container with these points exists, and whether it runs,
@@ -60,6 +63,9 @@ func NewManager(c Config) (*Manager, error) {
 func (m *Manager) Adopt(container string, points []mounts.Point, running bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if running {
+		m.running[container] = true
+	}
 	for _, p := range points {
 		if e := m.volumes[p.Name]; e != nil && isVolume(p) {
 			e.users[container] = true

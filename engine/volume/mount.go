@@ -152,6 +152,29 @@ func (m *Manager) mountSubpath(container string, n int, whole, sub string) (stri
 	return path, nil
 }
 
+// Shm mounts a tmpfs of that size, in bytes, for a container whose IPC
+// namespace others may join, and returns its path: spec.Input.Shm of all of
+// them. Unmount takes it away.
+func (m *Manager) Shm(container string, size int64) (string, error) {
+	path := m.ShmPath(container)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", err
+	}
+	if mounted, err := mountinfo.Mounted(path); err != nil || mounted {
+		return path, err
+	}
+	err := unix.Mount("shm", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("mode=1777,size=%d", size))
+	if err != nil {
+		return "", fmt.Errorf("cannot mount the shared memory of container %s: %w", container, err)
+	}
+	return path, nil
+}
+
+// ShmPath is where Shm has mounted the container's shared memory.
+func (m *Manager) ShmPath(container string) string {
+	return filepath.Join(m.cfg.Run, containerPrefix+container, "shm")
+}
+
 func makeMountpoint(path string, dir bool) error {
 	if dir {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -213,10 +236,12 @@ func (m *Manager) Sweep() error {
 	}
 	m.mu.Lock()
 	wanted := map[string]bool{}
+	for c := range m.running {
+		wanted[containerPrefix+c] = true
+	}
 	for _, e := range m.volumes {
-		for c := range e.mounted {
+		if len(e.mounted) > 0 {
 			wanted[volumePrefix+e.Name] = true
-			wanted[containerPrefix+c] = true
 		}
 	}
 	m.mu.Unlock()

@@ -48,7 +48,10 @@ func (m *Manager) Prepare(ctx context.Context, container string, points []mounts
 			}
 			p.Name, p.Driver, p.Source = e.Name, e.Driver, m.dataPath(e.Name)
 		case mount.TypeBind:
-			if err := m.checkBind(*p); err != nil {
+			if m.isSocket(*p) {
+				continue
+			}
+			if err := checkBind(*p); err != nil {
 				return out, err
 			}
 		case mount.TypeImage:
@@ -61,8 +64,8 @@ func (m *Manager) Prepare(ctx context.Context, container string, points []mounts
 }
 
 // checkBind refuses a bind whose source is missing, unless it is to be made.
-func (m *Manager) checkBind(p mounts.Point) error {
-	if p.Create || m.isSocket(p) {
+func checkBind(p mounts.Point) error {
+	if p.Create {
 		return nil
 	}
 	_, err := os.Stat(p.Source)
