@@ -61,16 +61,26 @@ func TestParseMount(t *testing.T) {
 		want Point
 		err  string
 	}{
-		{name: "bind", in: mount.Mount{Type: "bind", Source: "/h", Target: "/c", Consistency: "cached"},
-			want: Point{Type: "bind", Source: "/h", Target: "/c", Propagation: "rprivate", FromMounts: true}},
-		{name: "bind with everything", in: mount.Mount{Type: "bind", Source: "/h", Target: "/c", ReadOnly: true, BindOptions: &mount.BindOptions{CreateMountpoint: true, NonRecursive: true, Propagation: "slave", ReadOnlyNonRecursive: true}},
-			want: Point{Type: "bind", Source: "/h", Target: "/c", ReadOnly: true, Create: true, NonRecursive: true, ReadOnlyNonRecursive: true, Propagation: "slave", FromMounts: true}},
-		{name: "volume", in: mount.Mount{Type: "volume", Source: "data", Target: "/c", VolumeOptions: &mount.VolumeOptions{NoCopy: true, Subpath: "a/b", Labels: map[string]string{"l": ""}, DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"o": "bind"}}}},
-			want: Point{Type: "volume", Name: "data", Target: "/c", NoCopy: true, Subpath: "a/b", Driver: "local", DriverOpts: map[string]string{"o": "bind"}, Labels: map[string]string{"l": ""}, FromMounts: true}},
-		{name: "tmpfs", in: mount.Mount{Type: "tmpfs", Target: "/c", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 4096, Mode: 0o700, Options: [][]string{{"exec"}, {"uid", "5"}}}},
-			want: Point{Type: "tmpfs", Target: "/c", TmpfsOptions: []string{"exec", "nosuid", "nodev", "size=4096", "mode=700", "uid=5"}, FromMounts: true}},
-		{name: "image", in: mount.Mount{Type: "image", Source: "busybox", Target: "/c", ImageOptions: &mount.ImageOptions{Subpath: "bin"}},
-			want: Point{Type: "image", Name: "busybox", Target: "/c", ReadOnly: true, Subpath: "bin", FromMounts: true}},
+		{
+			name: "bind", in: mount.Mount{Type: "bind", Source: "/h", Target: "/c", Consistency: "cached"},
+			want: Point{Type: "bind", Source: "/h", Target: "/c", Propagation: "rprivate", FromMounts: true},
+		},
+		{
+			name: "bind with everything", in: mount.Mount{Type: "bind", Source: "/h", Target: "/c", ReadOnly: true, BindOptions: &mount.BindOptions{CreateMountpoint: true, NonRecursive: true, Propagation: "slave", ReadOnlyNonRecursive: true}},
+			want: Point{Type: "bind", Source: "/h", Target: "/c", ReadOnly: true, Create: true, NonRecursive: true, ReadOnlyNonRecursive: true, Propagation: "slave", FromMounts: true},
+		},
+		{
+			name: "volume", in: mount.Mount{Type: "volume", Source: "data", Target: "/c", VolumeOptions: &mount.VolumeOptions{NoCopy: true, Subpath: "a/b", Labels: map[string]string{"l": ""}, DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"o": "bind"}}}},
+			want: Point{Type: "volume", Name: "data", Target: "/c", NoCopy: true, Subpath: "a/b", Driver: "local", DriverOpts: map[string]string{"o": "bind"}, Labels: map[string]string{"l": ""}, FromMounts: true},
+		},
+		{
+			name: "tmpfs", in: mount.Mount{Type: "tmpfs", Target: "/c", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 4096, Mode: 0o700, Options: [][]string{{"exec"}, {"uid", "5"}}}},
+			want: Point{Type: "tmpfs", Target: "/c", TmpfsOptions: []string{"exec", "nosuid", "nodev", "size=4096", "mode=700", "uid=5"}, FromMounts: true},
+		},
+		{
+			name: "image", in: mount.Mount{Type: "image", Source: "busybox", Target: "/c", ImageOptions: &mount.ImageOptions{Subpath: "bin"}},
+			want: Point{Type: "image", Name: "busybox", Target: "/c", ReadOnly: true, Subpath: "bin", FromMounts: true},
+		},
 		{name: "no type", in: mount.Mount{Target: "/c"}, err: `invalid mount config for type "": mount type unknown`},
 		{name: "pipe of Windows", in: mount.Mount{Type: "npipe", Target: "/c"}, err: "mount type unknown"},
 		{name: "no target", in: mount.Mount{Type: "bind", Source: "/h"}, err: `invalid mount config for type "bind": field Target must not be empty`},

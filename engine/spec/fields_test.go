@@ -163,10 +163,19 @@ var fates = map[string]fate{
 func TestEveryFieldHasAFate(t *testing.T) {
 	seen := map[string]bool{}
 	for _, v := range []any{
-		container.Config{}, container.HostConfig{}, container.Resources{}, container.LogConfig{},
-		container.DeviceMapping{}, container.DeviceRequest{},
-		mount.Mount{}, mount.BindOptions{}, mount.VolumeOptions{}, mount.ImageOptions{}, mount.TmpfsOptions{},
-		mount.ClusterOptions{}, mount.Driver{},
+		container.Config{},
+		container.HostConfig{},
+		container.Resources{},
+		container.LogConfig{},
+		container.DeviceMapping{},
+		container.DeviceRequest{},
+		mount.Mount{},
+		mount.BindOptions{},
+		mount.VolumeOptions{},
+		mount.ImageOptions{},
+		mount.TmpfsOptions{},
+		mount.ClusterOptions{},
+		mount.Driver{},
 	} {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {
