@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -148,10 +147,7 @@ func checkOthers(hc *container.HostConfig) error {
 	if _, ok := hc.Annotations[""]; ok {
 		return fault.InvalidArgument("invalid Annotation: the empty string is not permitted as an annotation key")
 	}
-	for _, k := range slices.Sorted(maps.Keys(hc.StorageOpt)) {
-		if k != "size" {
-			return fault.InvalidArgument("unknown option %s", k)
-		}
+	if len(hc.StorageOpt) > 0 {
 		return fault.InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option").
 			WithHint("the size of a container cannot be limited without privileges")
 	}
