@@ -53,7 +53,7 @@ func (m *Manager) Mount(ctx context.Context, container string, points []mounts.P
 			p.Source, err = m.cfg.Images.MountImage(ctx, p.Name, container)
 		}
 		if err == nil && p.Subpath != "" {
-			p.Source, err = m.mountSubpath(container, i, p.Source, p.Subpath)
+			p.Source, err = mountSubpath(filepath.Join(m.cfg.Run, containerPrefix+container), i, p.Source, p.Subpath)
 		}
 		if err != nil {
 			return nil, err
@@ -125,10 +125,10 @@ func mountOnce(volume string, s source, path string) error {
 	return s.mount(volume, path)
 }
 
-// mountSubpath gives the part of a volume or image a path of its own. The
+// mountSubpath gives the part of a volume or image a path of its own in dir. The
 // part is looked up inside the whole, and what was found is what is mounted:
 // containers that use the volume cannot swap it for a link meanwhile.
-func (m *Manager) mountSubpath(container string, n int, whole, sub string) (string, error) {
+func mountSubpath(dir string, n int, whole, sub string) (string, error) {
 	part, err := pathrs.OpenInRoot(whole, sub)
 	if err != nil {
 		return "", fault.InvalidArgument("cannot access path %s: %w", sub, err)
@@ -138,7 +138,6 @@ func (m *Manager) mountSubpath(container string, n int, whole, sub string) (stri
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(m.cfg.Run, containerPrefix+container)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
