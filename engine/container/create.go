@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/mounts"
 	"github.com/kelp-engine/kelp/engine/spec"
@@ -95,6 +96,7 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 	if err := m.save(r, process); err != nil {
 		return err
 	}
+	crashpoint.Hit("container.create.saved-intent")
 	var undo undoList
 	defer func() {
 		if err != nil {
@@ -106,6 +108,7 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 		return named(r, "create", err)
 	}
 	undo.add(func() { logFailure(r, "remove the file system", m.o.Images.RemoveRootFS(r.ID)) })
+	crashpoint.Hit("container.create.made-rootfs")
 
 	points, err := m.o.Volumes.Prepare(ctx, r.ID, r.Mounts, m.o.mounted(r))
 	if err != nil {
@@ -114,9 +117,11 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 	undo.add(func() {
 		logFailure(r, "release the volumes", m.o.Volumes.Release(context.WithoutCancel(ctx), r.ID, points, true))
 	})
+	crashpoint.Hit("container.create.made-volumes")
 	if err := m.move(c, Created, r.kept(), func(r *Record) { r.Mounts = points }); err != nil {
 		return err
 	}
+	crashpoint.Hit("container.create.saved")
 	m.add(c)
 	m.publish(c.Snapshot(), events.ActionCreate)
 	return nil

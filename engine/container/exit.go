@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
 
@@ -81,6 +82,7 @@ func (m *runner) finish(ctx context.Context, c *Container, t keeper.Task) {
 	c.stopHealth()
 	r := c.Snapshot()
 	m.o.free(ctx, r)
+	crashpoint.Hit("container.exit.freed")
 
 	ended := *r
 	ended.ExitCode, ended.FinishedAt = t.ExitCode, t.ExitedAt
@@ -97,6 +99,7 @@ func (m *runner) finish(ctx context.Context, c *Container, t keeper.Task) {
 		}
 	})
 	logFailure(r, "save the exit", err)
+	crashpoint.Hit("container.exit.saved")
 	m.publish(c.Snapshot(), events.ActionDie,
 		"exitCode", strconv.Itoa(t.ExitCode),
 		"execDuration", strconv.Itoa(int(t.ExitedAt.Sub(r.StartedAt).Seconds())))
@@ -105,6 +108,7 @@ func (m *runner) finish(ctx context.Context, c *Container, t keeper.Task) {
 			logFailure(r, "forget the process", err)
 		}
 	}
+	crashpoint.Hit("container.exit.forgotten")
 	switch {
 	case again:
 		m.restartIn(c, wait)

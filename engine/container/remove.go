@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 )
 
@@ -75,8 +76,10 @@ func (m *runner) remove(ctx context.Context, c *Container, volumes bool) error {
 	if err := m.move(c, Removing, process, nil); err != nil {
 		return err
 	}
+	crashpoint.Hit("container.remove.saved-intent")
 	r := c.Snapshot()
 	err := m.o.discard(ctx, r, volumes)
+	crashpoint.Hit("container.remove.discarded")
 	if err == nil {
 		err = m.erase(r)
 	}
@@ -85,6 +88,7 @@ func (m *runner) remove(ctx context.Context, c *Container, volumes bool) error {
 		return named(r, "remove", err)
 	}
 	m.drop(c)
+	crashpoint.Hit("container.remove.erased")
 	c.mu.Lock()
 	c.gone = true
 	c.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/record"
@@ -48,6 +49,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 	if err := m.move(c, Starting, process, edit); err != nil {
 		return err
 	}
+	crashpoint.Hit("container.start.saved-intent")
 	var undo undoList
 	defer func() {
 		if err == nil {
@@ -65,6 +67,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 		return named(c.Snapshot(), "start", err)
 	}
 	undo.add(func() { m.o.killNow(ctx, c.Snapshot()) })
+	crashpoint.Hit("container.start.started-process")
 	r := c.Snapshot()
 	if err := m.move(c, Running, r.wantedToRun(), func(r *Record) {
 		r.Process, r.StartedAt = started, started.At
@@ -73,6 +76,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 	}); err != nil {
 		return err
 	}
+	crashpoint.Hit("container.start.saved")
 	m.publish(c.Snapshot(), events.ActionStart)
 	m.watchHealth(c)
 	return nil
@@ -85,16 +89,19 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 		return nil, named(r, "mount the file system of", err)
 	}
 	undo.add(func() { logFailure(r, "unmount the file system", m.o.RootFS.UnmountRootFS(r.ID)) })
+	crashpoint.Hit("container.start.mounted-rootfs")
 	undo.add(func() { logFailure(r, "unmount the volumes", m.o.Volumes.Unmount(ctx, r.ID, r.Mounts)) })
 	points, err := m.o.Volumes.Mount(ctx, r.ID, r.Mounts)
 	if err != nil {
 		return nil, err
 	}
+	crashpoint.Hit("container.start.mounted-volumes")
 	undo.add(func() { logFailure(r, "detach the networks", m.o.Networks.Detach(ctx, r.ID)) })
 	net, err := m.o.Networks.Attach(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	crashpoint.Hit("container.start.attached-networks")
 	in := spec.Input{
 		ID: r.ID, Name: r.Name, Config: r.Config, HostConfig: r.HostConfig,
 		Rootfs: rootfs, Mounts: points, Init: m.o.Init, Host: m.o.Host,

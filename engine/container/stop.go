@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
@@ -88,6 +89,7 @@ func (m *runner) stopWith(ctx context.Context, c *Container, signal int, timeout
 	if err := m.move(c, Stopping, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
 		return err
 	}
+	crashpoint.Hit("container.stop.saved-intent")
 	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {
 		return named(r, "stop", err)
 	}
