@@ -29,6 +29,9 @@ func routes() []route {
 		systemRoutes,
 		volumeRoutes,
 		containerRoutes,
+		attachRoutes,
+		execRoutes,
+		logRoutes,
 	)
 }
 

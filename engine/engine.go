@@ -12,8 +12,10 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"github.com/kelp-engine/kelp/engine/attach"
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/events"
+	"github.com/kelp-engine/kelp/engine/exec"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/record"
 	"github.com/kelp-engine/kelp/engine/spec"
@@ -35,6 +37,8 @@ type Engine struct {
 	Containers *container.Manager
 	Images     *image.Store
 	Volumes    *volume.Manager
+	Execs      *exec.Manager
+	Attach     *attach.Manager
 	Events     *events.Bus
 
 	cfg    Config
@@ -102,7 +106,14 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e.Images.SetUsers(imageUsers{e.Containers})
-	return e, nil
+	e.Execs, err = exec.New(exec.Options{
+		Dir:        filepath.Join(cfg.RuntimeDir, "execs"),
+		Host:       host,
+		Containers: containerStreams{e.Containers},
+		Processes:  e.keeper,
+	})
+	e.Attach = attach.New(containerStreams{e.Containers}, e.keeper)
+	return e, err
 }
 
 // Recover brings records, mounts and processes into agreement after whatever
@@ -120,6 +131,9 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if err := e.Containers.Recover(ctx, last == nil || *last != now); err != nil {
 		return err
 	}
+	if err := e.Execs.Recover(ctx); err != nil {
+		return err
+	}
 	// Saved last: a Recover that was cut short sees the boot again.
 	return e.boots.SaveRecent("boot", &now)
 }
@@ -129,6 +143,7 @@ func (e *Engine) StopAll(ctx context.Context) error { return e.Containers.StopAl
 
 // Close releases what New opened. Containers run on.
 func (e *Engine) Close() error {
+	e.Execs.Close()
 	return errors.Join(e.Containers.Close(), e.Images.Close())
 }
 

@@ -4,8 +4,11 @@ import (
 	"context"
 
 	types "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
+	"github.com/kelp-engine/kelp/engine/attach"
 	"github.com/kelp-engine/kelp/engine/container"
+	"github.com/kelp-engine/kelp/engine/exec"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/mounts"
 	"github.com/kelp-engine/kelp/engine/volume"
@@ -36,6 +39,47 @@ func (u imageUsers) ContainersOf(imageID string) []image.User {
 		}
 	}
 	return users
+}
+
+// containerStreams shows containers to those who deal with their processes
+// and streams.
+type containerStreams struct{ *container.Manager }
+
+func (s containerStreams) lookup(ref string) (*container.Record, types.ContainerState, error) {
+	c, err := s.Find(ref)
+	if err != nil {
+		return nil, "", err
+	}
+	r := c.Snapshot()
+	if r.State == container.Stopping {
+		return r, types.StateRunning, nil
+	}
+	return r, types.ContainerState(r.State), nil
+}
+
+// Lookup implements exec.Containers.
+func (s containerStreams) Lookup(ref string) (exec.Container, error) {
+	r, state, err := s.lookup(ref)
+	if err != nil {
+		return exec.Container{}, err
+	}
+	return exec.Container{ID: r.ID, State: state, PID: r.Process.PID, Config: r.Config, HostConfig: r.HostConfig}, nil
+}
+
+// LookupAttach implements attach.Containers.
+func (s containerStreams) LookupAttach(ref string) (attach.Container, error) {
+	r, state, err := s.lookup(ref)
+	if err != nil {
+		return attach.Container{}, err
+	}
+	return attach.Container{ID: r.ID, State: state, TTY: r.Config.Tty, OpenStdin: r.Config.OpenStdin}, nil
+}
+
+// PublishOf implements exec.Containers and attach.Containers.
+func (s containerStreams) PublishOf(id string, action events.Action, attrs ...string) {
+	if c, err := s.Find(id); err == nil {
+		s.Publish(c, action, attrs...)
+	}
 }
 
 // containerVolumes gives containers their volumes.

@@ -93,7 +93,7 @@ func Process(x Exec) (*specs.Process, error) {
 	}
 	p.Rlimits = rlimits(x.HostConfig.Ulimits)
 	p.OOMScoreAdj = oomScoreAdj(x.HostConfig, x.Host)
-	if s := x.Request.ConsoleSize; p.Terminal && s[0] > 0 && s[1] > 0 {
+	if s := x.Request.ConsoleSize; p.Terminal && s != nil && s[0] > 0 && s[1] > 0 {
 		p.ConsoleSize = &specs.Box{Height: s[0], Width: s[1]}
 	}
 	if !x.Request.Privileged {

@@ -30,6 +30,16 @@ func (t *tasks) start(_ context.Context, call *call) (any, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.starting = false
+	if err == nil { // clients that came while it was starting
+		for _, client := range c.waiting {
+			if c.init == nil { // ended and forgotten already
+				client.Leave()
+				continue
+			}
+			c.init.hub.Attach(client)
+		}
+		c.waiting = nil
+	}
 	t.prune(c)
 	return started, err
 }

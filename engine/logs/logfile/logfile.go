@@ -72,15 +72,15 @@ func Open(o Options) (*Log, error) {
 		return nil, fault.InvalidArgument("unknown log driver %q", o.Driver)
 	}
 	removeHalfCompressed(o.Path)
-	if err := l.open(os.O_APPEND); err != nil {
+	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("cannot open the container's log: %w", err)
 	}
 	return l, nil
 }
 
 // open opens the file at o.Path and mends a last line that a crash tore.
-func (l *Log) open(flag int) error {
-	f, err := os.OpenFile(l.o.Path, os.O_RDWR|os.O_CREATE|flag, 0o640)
+func (l *Log) open() error {
+	f, err := os.OpenFile(l.o.Path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (l *Log) write(b []byte) {
 		return
 	}
 	if l.f == nil {
-		if err := l.open(os.O_APPEND); err != nil {
+		if err := l.open(); err != nil {
 			l.fail(b, err)
 			return
 		}

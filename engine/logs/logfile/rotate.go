@@ -24,18 +24,23 @@ func (l *Log) rotate() {
 		l.f.Close()
 		l.f = nil
 	}
-	flag := os.O_TRUNC
-	if l.o.MaxFile > 1 {
-		if err := l.shift(); err != nil {
-			slog.Error("cannot rotate a container's log", "path", l.o.Path, "error", err)
-		} else if l.o.Compress {
-			l.compressing.Go(func() { compress(l.o.Path + ".1") })
-		}
-		flag = os.O_APPEND
+	if err := l.putAway(); err != nil {
+		slog.Error("cannot rotate a container's log", "path", l.o.Path, "error", err)
+	} else if l.o.Compress && l.o.MaxFile > 1 {
+		l.compressing.Go(func() { compress(l.o.Path + ".1") })
 	}
-	if err := l.open(flag); err != nil {
+	if err := l.open(); err != nil {
 		l.fail(nil, err) // write tries again
 	}
+}
+
+// putAway renames the full file. One that is not to be kept is removed, not
+// emptied: whoever reads it comes to its end.
+func (l *Log) putAway() error {
+	if l.o.MaxFile < 2 {
+		return os.Remove(l.o.Path)
+	}
+	return l.shift()
 }
 
 // shift renames Path to Path.1, Path.1 to Path.2 and so on; the last goes.

@@ -1,0 +1,228 @@
+package apiserver
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types"
+
+	"github.com/kelp-engine/kelp/apiserver/stream"
+	"github.com/kelp-engine/kelp/engine/attach"
+	"github.com/kelp-engine/kelp/engine/container"
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/logs"
+	"github.com/kelp-engine/kelp/engine/logs/entry"
+)
+
+var logRoutes = []route{
+	{"GET", "/containers/{ref}/logs", (*Server).containerLogs},
+}
+
+// containerLogs serves GET /containers/{ref}/logs.
+func (s *Server) containerLogs(_ context.Context, r *request) (response, error) {
+	q, err := readLogQuery(r)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.engine.Containers.Find(r.ref())
+	if err != nil {
+		return nil, err
+	}
+	rec := c.Snapshot()
+	if rec.State == container.Removing || rec.State == container.Dead {
+		return nil, fault.Conflict("can not get logs from container which is dead or marked for removal")
+	}
+	log := s.engine.Containers.Log(c)
+	if err := log.Readable(); err != nil {
+		return nil, err
+	}
+	return responseFunc(func(w http.ResponseWriter, hr *http.Request) error {
+		out := newLogWriter(newFlushed(w), !rec.Config.Tty)
+		out.times, out.details = q.Times, q.Attrs
+		media := types.MediaTypeRawStream
+		if out.mux && r.since("1.42") {
+			media = types.MediaTypeMultiplexedStream
+		}
+		w.Header().Set("Content-Type", media)
+		w.WriteHeader(http.StatusOK)
+		ctx, cancel := context.WithCancel(hr.Context())
+		defer cancel()
+		if r.flag("follow") && rec.State.Running() {
+			q.Ended = c.Ended(ctx)
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				return errStarted{err}
+			}
+		}
+		err := logs.Read(ctx, log, q, out)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil && out.failed == nil {
+			out.fail(err)
+		}
+		return errStarted{err}
+	}), nil
+}
+
+// readLogQuery reads the parameters of a request for logs.
+func readLogQuery(r *request) (q logs.Query, err error) {
+	q = logs.Query{
+		Stdout: r.flag("stdout"),
+		Stderr: r.flag("stderr"),
+		Times:  r.flag("timestamps"),
+		Attrs:  r.flag("details"),
+		Lines:  -1,
+	}
+	if !q.Stdout && !q.Stderr {
+		return q, fault.InvalidArgument("Bad parameters: you must choose at least one stream")
+	}
+	if tail := r.query("tail"); tail != "" && tail != "all" {
+		if q.Lines, err = r.int("tail", -1); err != nil {
+			return q, fault.InvalidArgument("invalid value for \"tail\": %q is neither a number of lines nor 'all'", tail)
+		}
+	}
+	if q.Since, err = r.time("since"); err != nil {
+		return q, err
+	}
+	q.Until, err = r.time("until")
+	return q, err
+}
+
+// time reads a point in time in seconds since 1970, with up to nine decimal
+// places. Absent and 0 are the zero time.
+func (r *request) time(name string) (time.Time, error) {
+	text := r.query(name)
+	if text == "" || text == "0" {
+		return time.Time{}, nil
+	}
+	whole, fraction, _ := strings.Cut(text, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	var nsec uint64
+	if err == nil && fraction != "" {
+		if nsec, err = strconv.ParseUint((fraction + "000000000")[:9], 10, 64); len(fraction) > 9 && err == nil {
+			_, err = strconv.ParseUint(fraction[9:], 10, 64)
+		}
+	}
+	if err != nil {
+		return time.Time{}, fault.InvalidArgument("invalid value for %q: %q is no time in seconds since 1970", name, text)
+	}
+	return time.Unix(sec, int64(nsec)), nil
+}
+
+// pastLog is what was logged before a client attached.
+type pastLog struct {
+	log   logs.Log
+	query logs.Query
+}
+
+func (s *Server) pastLog(id string, o attach.Options) (*pastLog, error) {
+	c, err := s.engine.Containers.Find(id)
+	if err != nil {
+		return nil, err
+	}
+	p := &pastLog{log: s.engine.Containers.Log(c), query: logs.Query{Stdout: o.Stdout, Stderr: o.Stderr, Lines: -1}}
+	return p, p.log.Readable()
+}
+
+// write writes the log; a nil one is empty.
+func (p *pastLog) write(ctx context.Context, w io.Writer, mux bool) error {
+	if p == nil {
+		return nil
+	}
+	return logs.Read(ctx, p.log, p.query, newLogWriter(w, mux))
+}
+
+// logWriter writes entries of a log to a client, many at a time.
+type logWriter struct {
+	w              io.Writer
+	mux            bool
+	times, details bool
+	buf            []byte
+	inLine         [entry.Stderr + 1]bool // the stream's last entry was partial
+	attrs          map[string]string      // those that details was made of
+	prefix         []byte
+	failed         error // of w
+}
+
+// logBuffer is how much is written to a client at once.
+const logBuffer = 256 << 10
+
+func newLogWriter(w io.Writer, mux bool) *logWriter {
+	return &logWriter{w: w, mux: mux, buf: make([]byte, 0, logBuffer+32<<10)}
+}
+
+// timeLayout has nine decimal places, so that lines align.
+const timeLayout = "2006-01-02T15:04:05.000000000Z07:00"
+
+// Entry implements logs.Sink.
+func (l *logWriter) Entry(e *entry.Entry) error {
+	start := len(l.buf)
+	if l.mux {
+		l.buf = append(l.buf, "01234567"...) // overwritten by the header
+	}
+	if (l.times || l.details) && !l.inLine[e.Stream] {
+		if l.times {
+			l.buf = append(e.Time.UTC().AppendFormat(l.buf, timeLayout), ' ')
+		}
+		if l.details {
+			l.buf = append(append(l.buf, l.detailsOf(e)...), ' ')
+		}
+	}
+	l.inLine[e.Stream] = e.Partial
+	l.buf = append(l.buf, e.Line...)
+	if !e.Partial {
+		l.buf = append(l.buf, '\n')
+	}
+	if l.mux {
+		stream.PutHeader(l.buf[start:], byte(e.Stream), len(l.buf)-start-stream.HeaderSize)
+	}
+	if len(l.buf) >= logBuffer {
+		return l.Flush()
+	}
+	return nil
+}
+
+// detailsOf returns an entry's attributes as Docker writes them: k=v, in
+// order, percent-encoded.
+func (l *logWriter) detailsOf(e *entry.Entry) []byte {
+	if !maps.Equal(e.Attrs, l.attrs) {
+		l.attrs, l.prefix = e.Attrs, nil
+		for i, k := range slices.Sorted(maps.Keys(e.Attrs)) {
+			if i > 0 {
+				l.prefix = append(l.prefix, ',')
+			}
+			l.prefix = append(l.prefix, url.QueryEscape(k)+"="+url.QueryEscape(e.Attrs[k])...)
+		}
+	}
+	return l.prefix
+}
+
+// Flush implements logs.Sink.
+func (l *logWriter) Flush() error {
+	if len(l.buf) == 0 {
+		return nil
+	}
+	_, l.failed = l.w.Write(l.buf)
+	l.buf = l.buf[:0]
+	return l.failed
+}
+
+// fail tells the client, which has got its headers, why the log ends early.
+func (l *logWriter) fail(err error) {
+	if l.Flush() != nil {
+		return
+	}
+	message := []byte("Error grabbing logs: " + err.Error() + "\n")
+	if l.mux {
+		message = stream.AppendFrame(nil, stream.SystemErr, bytes.TrimSpace(message))
+	}
+	_, l.failed = l.w.Write(message)
+}
