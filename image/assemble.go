@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 )
 
@@ -98,10 +99,12 @@ func (s layers) Assemble(_ context.Context, draft Draft, staged map[digest.Diges
 	if err != nil {
 		return nil, errors.Join(err, undo())
 	}
+	crashpoint.Hit("image.assemble.made-layers")
 	im, err := s.putImage(draft, d, top)
 	if err != nil {
 		return nil, errors.Join(err, undo())
 	}
+	crashpoint.Hit("image.assemble.recorded")
 	layers, err := s.layersOf(top)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 )
 
 // envelope is what lies in a file: the schema number says how to read Data.
@@ -220,6 +222,7 @@ func (s *Store[T]) DeleteRecent(id string) error {
 	if s.file == "" {
 		return nil
 	}
+	crashpoint.Hit("record.delete.document")
 	return os.RemoveAll(s.Dir(id))
 }
 
@@ -306,6 +309,7 @@ func writeFile(path string, content []byte, mode fs.FileMode, durable bool) (err
 	if err := f.Close(); err != nil {
 		return err
 	}
+	crashpoint.Hit("record.write.temporary")
 	if err := os.Rename(f.Name(), path); err != nil || !durable {
 		return err
 	}

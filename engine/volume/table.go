@@ -19,6 +19,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/volume"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/mounts"
 	"github.com/kelp-engine/kelp/engine/record"
@@ -104,6 +105,7 @@ func openTable(dir string, p Publisher) (*table, error) {
 // make puts a reserved volume on disk; when it cannot, the volume is gone.
 func (t *table) make(e *entry) error {
 	err := t.store.Save(e.Name, &e.Record)
+	crashpoint.Hit("volume.create.saved")
 	if err == nil {
 		err = t.makeData(e.Name)
 	}
@@ -112,6 +114,7 @@ func (t *table) make(e *entry) error {
 		t.forget(e)
 		return fmt.Errorf("cannot create volume %s: %w", e.Name, err)
 	}
+	crashpoint.Hit("volume.create.made")
 	t.publish(events.ActionCreate, e.Name, map[string]string{"driver": e.Driver})
 	return nil
 }
@@ -239,6 +242,7 @@ func (t *table) remove(ctx context.Context, e *entry) error {
 		t.mu.Unlock()
 		return fmt.Errorf("cannot remove volume %s: %w", e.Name, err)
 	}
+	crashpoint.Hit("volume.remove.deleted")
 	t.forget(e)
 	t.publish(events.ActionDestroy, e.Name, map[string]string{"driver": e.Driver})
 	return nil

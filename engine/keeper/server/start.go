@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/keeper/stdio"
@@ -81,6 +82,7 @@ func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients [
 	if err := connect(hub, files); err != nil {
 		return keeper.Started{}, errors.Join(err, rt.KillAll(), reap(rt))
 	}
+	crashpoint.Hit("keeper.start.created")
 	// From here on the process counts: whatever happens to it is an exit.
 	t.mu.Lock()
 	c.rt, c.init = rt, p
@@ -88,6 +90,7 @@ func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients [
 	t.mu.Unlock()
 	t.ended.Add(1)
 	go t.await(c, p)
+	crashpoint.Hit("keeper.start.known")
 	if err := rt.Run(); err != nil {
 		slog.Warn("a container's first process ended too early", "container", c.id, "error", err)
 		_ = rt.KillAll()
