@@ -9,6 +9,7 @@ import (
 
 	"github.com/kelp-engine/kelp/apiserver/cmd"
 	"github.com/kelp-engine/kelp/userns"
+	"github.com/kelp-engine/kelp/userns/probe"
 )
 
 func main() {
@@ -18,6 +19,8 @@ func main() {
 	case reexec.Init(): // containers/storage unpacks layers in a process of its own
 	case userns.IsChild():
 		os.Exit(cmd.Keeper())
+	case probe.IsStage():
+		os.Exit(probe.Stage())
 	case cmd.IsEngine():
 		os.Exit(cmd.Engine())
 	default:

@@ -1,0 +1,71 @@
+// Package doctor judges whether a machine and its user have what kelp needs,
+// and knows the remedy for what is missing. Check is a function of facts, so
+// every verdict can be tested; Gather finds the facts out.
+//
+// It must not change anything.
+package doctor
+
+// Status is the verdict of a check.
+type Status string
+
+// Verdicts: Warn is for what kelp runs without, with less.
+const (
+	Pass Status = "pass"
+	Warn Status = "warn"
+	Fail Status = "fail"
+)
+
+// Result is one line of the diagnosis.
+type Result struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Detail string `json:"detail"`
+	// Remedy says exactly what to do; empty with Pass.
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// checks are in the order in which they are shown: what later ones build on
+// comes first.
+var checks = []struct {
+	name  string
+	check func(Facts) Result
+}{
+	{"user", checkUser},
+	{"kernel", checkKernel},
+	{"user namespaces", checkNamespaces},
+	{"mounts", checkMounts},
+	{"subordinate ids", checkSubIDs},
+	{"newuidmap", checkUidmap},
+	{"data root", checkDataRoot},
+	{"overlay", checkOverlay},
+	{"runtime directory", checkRuntimeDir},
+	{"cgroups", checkCgroups},
+	{"/dev/net/tun", checkTun},
+	{"ports", checkPorts},
+	{"docker client", checkDocker},
+}
+
+// Check judges the facts.
+func Check(f Facts) []Result {
+	results := make([]Result, len(checks))
+	for i, c := range checks {
+		results[i] = c.check(f)
+		results[i].Name = c.name
+	}
+	return results
+}
+
+// Failed says whether kelp cannot work.
+func Failed(results []Result) bool {
+	for _, r := range results {
+		if r.Status == Fail {
+			return true
+		}
+	}
+	return false
+}
+
+func pass(detail string) Result         { return Result{Status: Pass, Detail: detail} }
+func warn(detail, remedy string) Result { return Result{Status: Warn, Detail: detail, Remedy: remedy} }
+
+func fail(detail, remedy string) Result { return Result{Status: Fail, Detail: detail, Remedy: remedy} }
