@@ -23,11 +23,11 @@ var containerRoutes = []route{
 
 // containerCreate serves POST /containers/create.
 func (s *Server) containerCreate(ctx context.Context, r *request) (response, error) {
-	var req types.CreateRequest
+	var req createRequest
 	if err := r.decode(&req); err != nil {
 		return nil, err
 	}
-	id, warnings, err := s.engine.Containers.Create(ctx, r.query("name"), req)
+	id, warnings, err := s.engine.Containers.Create(ctx, r.query("name"), req.current())
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func routes() []route {
 		attachRoutes,
 		execRoutes,
 		logRoutes,
+		containerReadRoutes,
 	)
 }
 

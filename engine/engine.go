@@ -89,12 +89,15 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	driver, _ := e.Images.Driver()
 	e.Containers, err = container.New(container.Options{
 		Dir:       filepath.Join(cfg.DataRoot, "containers"),
 		Host:      host,
+		Driver:    driver,
 		Cgroups:   cgroups,
 		Processes: e.keeper,
 		Tasks:     e.keeper,
+		Prober:    e.keeper,
 		Images:    containerImages{e.Images},
 		RootFS:    e.Images,
 		Networks:  noNetworks{},

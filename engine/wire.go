@@ -24,7 +24,7 @@ func (s containerImages) Resolve(ctx context.Context, ref string) (*container.Im
 	if err != nil {
 		return nil, err
 	}
-	return &container.Image{ID: im.ID, Config: im.Config, StopTimeout: im.StopTimeout, Platform: im.Platform}, nil
+	return &container.Image{ID: im.ID, Config: im.Config, StopTimeout: im.StopTimeout, Parent: im.Parent, Platform: im.Platform}, nil
 }
 
 // imageUsers tells the image store which containers use an image.

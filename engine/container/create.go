@@ -57,6 +57,12 @@ func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, 
 	if h.NetworkMode == "" || h.NetworkMode.IsDefault() {
 		h.NetworkMode = network.NetworkBridge
 	}
+	if h.LogConfig.Type == "" {
+		h.LogConfig.Type = jsonFile
+	}
+	if h.LogConfig.Config == nil {
+		h.LogConfig.Config = map[string]string{}
+	}
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = container.RestartPolicyDisabled
 	}
@@ -80,6 +86,9 @@ func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, 
 	}
 	warnings, err := spec.Validate(r.Config, h, m.o.Host)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := logTarget(r, m.dir(r.ID)); err != nil {
 		return nil, err
 	}
 	if r.Mounts, err = mounts.Parse(r.Config, h, m.mountsOf); err != nil {
@@ -107,8 +116,8 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 	if err := m.o.Images.CreateRootFS(ctx, r.ID, r.Image); err != nil {
 		return named(r, "create", err)
 	}
-	undo.add(func() { logFailure(r, "remove the file system", m.o.Images.RemoveRootFS(r.ID)) })
 	crashpoint.Hit("container.create.made-rootfs")
+	undo.add(func() { logFailure(r, "remove the file system", m.o.Images.RemoveRootFS(r.ID)) })
 
 	points, err := m.o.Volumes.Prepare(ctx, r.ID, r.Mounts, m.o.mounted(r))
 	if err != nil {

@@ -21,7 +21,7 @@ func isConflict(err error) bool { return errors.Is(err, errdefs.ErrConflict) }
 func (m *runner) watch(ctx context.Context) {
 	for {
 		err := m.o.Tasks.Watch(ctx, func(t keeper.Task) error {
-			m.taskChanged(t)
+			m.taskChanged(ctx, t)
 			return nil
 		})
 		if ctx.Err() != nil {
@@ -36,8 +36,10 @@ func (m *runner) watch(ctx context.Context) {
 	}
 }
 
-func (m *runner) taskChanged(t keeper.Task) {
+// taskChanged acts on the end of a process, or its lack of memory.
+func (m *runner) taskChanged(ctx context.Context, t keeper.Task) {
 	if t.Exec != "" {
+		m.probes.taskChanged(ctx, t)
 		return
 	}
 	c := m.byExactID(t.Container)
@@ -81,6 +83,7 @@ func (m *runner) settle(ctx context.Context, c *Container) {
 func (m *runner) finish(ctx context.Context, c *Container, t keeper.Task) {
 	c.stopHealth()
 	r := c.Snapshot()
+	crashpoint.Hit("container.exit.seen")
 	m.o.free(ctx, r)
 	crashpoint.Hit("container.exit.freed")
 

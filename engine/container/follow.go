@@ -9,7 +9,10 @@ import (
 
 // Log names the container's log.
 func (m *Manager) Log(c *Container) logs.Log {
-	t := m.logTarget(c.Snapshot())
+	t, err := logTarget(c.Snapshot(), m.dir(c.id))
+	if err != nil {
+		t = keeper.Log{Driver: noLog} // refused at create by now: an old record
+	}
 	return logs.Log{Driver: t.Driver, Path: t.Path}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/spec"
 	"github.com/kelp-engine/kelp/userns/cgroup"
 )
@@ -15,9 +16,11 @@ type Options struct {
 	Dir       string // where the containers' records and files lie
 	Init      string // the program that `--init` puts in front
 	Cgroups   cgroup.Info
+	Driver    string // of storage, for inspect
 	Host      spec.Host
 	Processes Processes
 	Tasks     Tasks
+	Prober    Prober
 	Images    Images
 	RootFS    RootFS
 	Networks  Networks
@@ -35,12 +38,9 @@ func New(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{&runner{
-		registry: g,
-		o:        o,
-		bg:       newBackground(),
-		stopping: make(chan struct{}),
-	}}, nil
+	r := &runner{registry: g, o: o, bg: newBackground(), stopping: make(chan struct{})}
+	r.probes = &probes{o: &r.o, running: map[string]chan keeper.Task{}}
+	return &Manager{r}, nil
 }
 
 // Close ends what the manager does in the background. Containers run on.
@@ -53,8 +53,9 @@ func (m *Manager) Close() error {
 // what follows from it.
 type runner struct {
 	*registry
-	o  Options
-	bg *background
+	o      Options
+	bg     *background
+	probes *probes
 	// stopping is closed by StopAll: nothing is restarted any more.
 	stopping chan struct{}
 	stopOnce sync.Once

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
 
@@ -27,6 +28,7 @@ func (o *Options) discard(ctx context.Context, r *Record, volumes bool) error {
 	if err := o.Images.RemoveRootFS(r.ID); err != nil {
 		return err
 	}
+	crashpoint.Hit("container.remove.removed-rootfs")
 	return o.Volumes.Release(ctx, r.ID, r.Mounts, volumes)
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 )
 
@@ -32,9 +33,11 @@ func (m *Manager) Pause(ctx context.Context, ref string) error {
 	if err := m.o.Processes.Pause(ctx, c.id); err != nil {
 		return named(c.Snapshot(), "pause", err)
 	}
+	crashpoint.Hit("container.pause.paused")
 	if err := m.move(c, Paused, process, nil); err != nil {
 		return err
 	}
+	c.stopHealth() // a check could not come to an end
 	m.publish(c.Snapshot(), events.ActionPause)
 	return nil
 }
@@ -57,9 +60,11 @@ func (m *Manager) Unpause(ctx context.Context, ref string) error {
 	if err := m.o.Processes.Resume(ctx, c.id); err != nil {
 		return named(c.Snapshot(), "unpause", err)
 	}
+	crashpoint.Hit("container.unpause.resumed")
 	if err := m.move(c, Running, process, nil); err != nil {
 		return err
 	}
 	m.publish(c.Snapshot(), events.ActionUnPause)
+	m.watchHealth(c)
 	return nil
 }

@@ -36,6 +36,7 @@ type Image struct {
 	ID          string
 	Config      dockerspec.DockerOCIImageConfig
 	StopTimeout *int
+	Parent      string // the image it was made from here, or ""
 	Platform    ocispec.Platform
 }
 

@@ -138,7 +138,7 @@ func (m *recovery) adopt(c *Container, t keeper.Task) {
 			if !sameProcess(r.Process, t.Started) {
 				r.Process, r.StartedAt = t.Started, t.At
 				r.ExitCode, r.OOMKilled, r.Error = 0, false, ""
-				r.Health = initialHealth(r.Config.Healthcheck)
+				r.Health = initialHealth(r.Config)
 			}
 		})
 		logFailure(r, "save the state", err)

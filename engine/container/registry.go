@@ -3,7 +3,6 @@ package container
 import (
 	"cmp"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -102,9 +101,6 @@ func (g *registry) drop(c *Container) {
 
 // dir is the container's own directory.
 func (g *registry) dir(id string) string { return g.store.Dir(id) }
-
-// LogPath is the file that the container's output is logged to.
-func (g *registry) LogPath(id string) string { return filepath.Join(g.dir(id), id+"-json.log") }
 
 // change replaces the container's record by one that edit was applied to,
 // saved first.

@@ -62,6 +62,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 	if err != nil {
 		return err
 	}
+	crashpoint.Hit("container.start.prepared")
 	started, err := m.o.Processes.Start(ctx, *req)
 	if err != nil {
 		return named(c.Snapshot(), "start", err)
@@ -72,7 +73,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 	if err := m.move(c, Running, r.wantedToRun(), func(r *Record) {
 		r.Process, r.StartedAt = started, started.At
 		r.ExitCode, r.OOMKilled, r.Error = 0, false, ""
-		r.Health = initialHealth(r.Config.Healthcheck)
+		r.Health = initialHealth(r.Config)
 	}); err != nil {
 		return err
 	}
@@ -116,6 +117,10 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 	if err != nil {
 		return nil, err
 	}
+	log, err := logTarget(r, m.dir(r.ID))
+	if err != nil {
+		return nil, err
+	}
 	group, systemd := m.o.Cgroups.Container(r.ID, r.HostConfig.CgroupParent)
 	return &keeper.StartRequest{
 		ID:            r.ID,
@@ -130,7 +135,7 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 			Height:    uint16(r.HostConfig.ConsoleSize[0]),
 			Width:     uint16(r.HostConfig.ConsoleSize[1]),
 		},
-		Log: m.logTarget(r),
+		Log: log,
 	}, nil
 }
 

@@ -115,6 +115,7 @@ func (m *runner) end(ctx context.Context, c *Container, paused bool, signal int,
 			return err
 		}
 	}
+	crashpoint.Hit("container.stop.signalled")
 	if err := m.awaitExit(ctx, c, killTimeout); err != nil {
 		return fault.Internal("tried to kill container, but did not receive an exit event: %w", err)
 	}
@@ -175,6 +176,7 @@ func (m *Manager) Restart(ctx context.Context, ref string, o StopOptions) error 
 			return err
 		}
 	}
+	crashpoint.Hit("container.restart.stopped")
 	if err := m.start(ctx, c, func(r *Record) { r.StoppedByUser, r.RestartCount = false, 0 }); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -53,5 +54,26 @@ func TestMatch(t *testing.T) {
 	}
 	if _, err := args.Bool("both", false); err == nil {
 		t.Error("true and false at once passed")
+	}
+}
+
+func TestTime(t *testing.T) {
+	now := time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"10m":                  now.Add(-10 * time.Minute),
+		"1577836800":           time.Unix(1577836800, 0),
+		"1577836800.000000001": time.Unix(1577836800, 1),
+		"1577836800.5":         time.Unix(1577836800, 500000000),
+		"2026-01-02T03:04:05Z": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		"2026-01-02":           time.Date(2026, 1, 2, 0, 0, 0, 0, time.Local),
+	} {
+		if got, err := Time(text, now); err != nil || !got.Equal(want) {
+			t.Errorf("Time(%q) = %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "yesterday", "12.x", "1.-5"} {
+		if got, err := Time(text, now); err == nil {
+			t.Errorf("Time(%q) = %v", text, got)
+		}
 	}
 }

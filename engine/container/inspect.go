@@ -1,0 +1,68 @@
+package container
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+)
+
+// Inspect describes a container in full, with size its files too.
+func (m *Manager) Inspect(ref string, size bool) (*container.InspectResponse, error) {
+	c, err := m.Find(ref)
+	if err != nil {
+		return nil, err
+	}
+	r := c.Snapshot()
+	words := slices.Concat(r.Config.Entrypoint, r.Config.Cmd)
+	i := &container.InspectResponse{
+		ID:              r.ID,
+		Created:         r.Created.Format(time.RFC3339Nano),
+		Path:            words[0],
+		Args:            words[1:],
+		State:           r.inspectState(),
+		Image:           r.Image,
+		ResolvConfPath:  m.fileIfThere(r.ID, "resolv.conf"),
+		HostnamePath:    m.fileIfThere(r.ID, "hostname"),
+		HostsPath:       m.fileIfThere(r.ID, "hosts"),
+		Name:            "/" + r.Name,
+		RestartCount:    r.RestartCount,
+		Driver:          m.o.Driver,
+		Platform:        "linux",
+		HostConfig:      r.HostConfig,
+		Mounts:          mountPoints(r),
+		Config:          r.Config,
+		NetworkSettings: m.o.Networks.Settings(r),
+	}
+	if log := m.Log(c); log.Driver == jsonFile {
+		i.LogPath = log.Path
+	}
+	if size {
+		rw, total, err := m.o.RootFS.RootFSSize(r.ID)
+		if err != nil {
+			return nil, err
+		}
+		i.SizeRw, i.SizeRootFs = &rw, &total
+	}
+	return i, nil
+}
+
+// fileIfThere is the path of one of the container's own files, or "".
+func (g *registry) fileIfThere(id, name string) string {
+	path := filepath.Join(g.dir(id), name)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// Changes lists what differs between the container's files and its image.
+func (m *Manager) Changes(ref string) ([]container.FilesystemChange, error) {
+	c, err := m.Find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return m.o.RootFS.Changes(c.id)
+}

@@ -1,0 +1,45 @@
+package container
+
+import (
+	"context"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/kelp-engine/kelp/engine/crashpoint"
+	"github.com/kelp-engine/kelp/engine/fault"
+)
+
+// Rename gives a container another name.
+func (m *Manager) Rename(ctx context.Context, ref, name string) error {
+	if name == "" {
+		return fault.InvalidArgument("Neither old nor new names may be empty")
+	}
+	name, err := checkName(name)
+	if err != nil {
+		return err
+	}
+	c, err := m.Find(ref)
+	if err != nil {
+		return err
+	}
+	release, err := c.beginOp(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	old := c.Snapshot().Name
+	if name == old {
+		return fault.InvalidArgument("Renaming a container with the same name as its current name")
+	}
+	if _, err := m.reserve(c.id, name); err != nil {
+		return err
+	}
+	if err := m.change(c, power, func(r *Record) { r.Name = name }); err != nil {
+		m.unreserve(c.id, name)
+		return err
+	}
+	crashpoint.Hit("container.rename.saved")
+	m.unreserve(c.id, old)
+	m.publish(c.Snapshot(), events.ActionRename, "oldName", old)
+	return nil
+}
