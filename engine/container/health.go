@@ -42,8 +42,10 @@ func checkHealth(h *container.HealthConfig) error {
 		name  string
 		value time.Duration
 	}{
-		{"Interval", h.Interval}, {"Timeout", h.Timeout},
-		{"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval},
+		{"Interval", h.Interval},
+		{"Timeout", h.Timeout},
+		{"StartPeriod", h.StartPeriod},
+		{"StartInterval", h.StartInterval},
 	} {
 		if d.value != 0 && d.value < container.MinimumDuration {
 			return fault.InvalidArgument("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)

@@ -73,10 +73,15 @@ func withLimits(have, want container.Resources) (container.Resources, error) {
 		return have, fault.InvalidArgument("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
 	}
 	for _, f := range []struct{ have, want *int64 }{
-		{&have.CPUShares, &want.CPUShares}, {&have.NanoCPUs, &want.NanoCPUs},
-		{&have.CPUPeriod, &want.CPUPeriod}, {&have.CPUQuota, &want.CPUQuota},
-		{&have.CPURealtimePeriod, &want.CPURealtimePeriod}, {&have.CPURealtimeRuntime, &want.CPURealtimeRuntime},
-		{&have.Memory, &want.Memory}, {&have.MemorySwap, &want.MemorySwap}, {&have.MemoryReservation, &want.MemoryReservation},
+		{&have.CPUShares, &want.CPUShares},
+		{&have.NanoCPUs, &want.NanoCPUs},
+		{&have.CPUPeriod, &want.CPUPeriod},
+		{&have.CPUQuota, &want.CPUQuota},
+		{&have.CPURealtimePeriod, &want.CPURealtimePeriod},
+		{&have.CPURealtimeRuntime, &want.CPURealtimeRuntime},
+		{&have.Memory, &want.Memory},
+		{&have.MemorySwap, &want.MemorySwap},
+		{&have.MemoryReservation, &want.MemoryReservation},
 	} {
 		if *f.want != 0 {
 			*f.have = *f.want
