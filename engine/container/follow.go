@@ -8,7 +8,7 @@ import (
 )
 
 // Log names the container's log.
-func (m *Manager) Log(c *Container) logs.Log {
+func (m viewer) Log(c *Container) logs.Log {
 	t, err := logTarget(c.Snapshot(), m.dir(c.id))
 	if err != nil {
 		t = keeper.Log{Driver: noLog} // refused at create by now: an old record

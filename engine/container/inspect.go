@@ -10,7 +10,7 @@ import (
 )
 
 // Inspect describes a container in full, with size its files too.
-func (m *Manager) Inspect(ref string, size bool) (*container.InspectResponse, error) {
+func (m viewer) Inspect(ref string, size bool) (*container.InspectResponse, error) {
 	c, err := m.Find(ref)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (g *registry) fileIfThere(id, name string) string {
 }
 
 // Changes lists what differs between the container's files and its image.
-func (m *Manager) Changes(ref string) ([]container.FilesystemChange, error) {
+func (m viewer) Changes(ref string) ([]container.FilesystemChange, error) {
 	c, err := m.Find(ref)
 	if err != nil {
 		return nil, err

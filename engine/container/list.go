@@ -21,7 +21,7 @@ type ListOptions struct {
 }
 
 // List describes containers, the newest first.
-func (m *Manager) List(ctx context.Context, o ListOptions) ([]container.Summary, error) {
+func (m viewer) List(ctx context.Context, o ListOptions) ([]container.Summary, error) {
 	match, err := newMatcher(ctx, m.runner, o)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (m *Manager) List(ctx context.Context, o ListOptions) ([]container.Summary,
 }
 
 // summary is a row of List but for what costs more to find out.
-func (m *runner) summary(r *Record, now time.Time) container.Summary {
+func (m viewer) summary(r *Record, now time.Time) container.Summary {
 	net := m.o.Networks.Settings(r)
 	row := container.Summary{
 		ID:              r.ID,

@@ -30,7 +30,13 @@ type Options struct {
 }
 
 // Manager owns all containers.
-type Manager struct{ *runner }
+type Manager struct {
+	*runner
+	viewer
+}
+
+// viewer describes containers and changes none.
+type viewer struct{ *runner }
 
 // New returns a manager of the containers below o.Dir. Recover brings them in.
 func New(o Options) (*Manager, error) {
@@ -40,7 +46,7 @@ func New(o Options) (*Manager, error) {
 	}
 	r := &runner{registry: g, o: o, bg: newBackground(), stopping: make(chan struct{})}
 	r.probes = &probes{o: &r.o, running: map[string]chan keeper.Task{}}
-	return &Manager{r}, nil
+	return &Manager{r, viewer{r}}, nil
 }
 
 // Close ends what the manager does in the background. Containers run on.

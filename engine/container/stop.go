@@ -107,7 +107,7 @@ func (m *runner) end(ctx context.Context, c *Container, paused bool, signal int,
 		return err
 	}
 	if signal != sigKill {
-		err := m.awaitExit(ctx, c, timeout)
+		err := c.awaitExit(ctx, timeout)
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = m.signal(ctx, r, sigKill, false)
 		}
@@ -116,7 +116,7 @@ func (m *runner) end(ctx context.Context, c *Container, paused bool, signal int,
 		}
 	}
 	crashpoint.Hit("container.stop.signalled")
-	if err := m.awaitExit(ctx, c, killTimeout); err != nil {
+	if err := c.awaitExit(ctx, killTimeout); err != nil {
 		return fault.Internal("tried to kill container, but did not receive an exit event: %w", err)
 	}
 	m.settle(ctx, c)
@@ -125,7 +125,7 @@ func (m *runner) end(ctx context.Context, c *Container, paused bool, signal int,
 
 // awaitExit returns once the keeper has told of the end of the process, or
 // context.DeadlineExceeded after the timeout. One below 0 is none.
-func (m *runner) awaitExit(ctx context.Context, c *Container, timeout time.Duration) error {
+func (c *Container) awaitExit(ctx context.Context, timeout time.Duration) error {
 	if timeout >= 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -172,7 +172,10 @@ func (m *Manager) Restart(ctx context.Context, ref string, o StopOptions) error 
 		return err
 	}
 	if r.State.Running() || r.State == Restarting {
-		if err := m.rest(ctx, c, signal, timeout); err != nil {
+		c.keep.Store(true) // auto-remove is for those that end for good
+		err := m.stopWith(ctx, c, signal, timeout)
+		c.keep.Store(false)
+		if err != nil {
 			return err
 		}
 	}
@@ -182,14 +185,6 @@ func (m *Manager) Restart(ctx context.Context, ref string, o StopOptions) error 
 	}
 	m.publish(c.Snapshot(), events.ActionRestart)
 	return nil
-}
-
-// rest is stopWith for a container that goes on afterwards: with auto-remove
-// it stays.
-func (m *Manager) rest(ctx context.Context, c *Container, signal int, timeout time.Duration) error {
-	c.keep.Store(true)
-	defer c.keep.Store(false)
-	return m.stopWith(ctx, c, signal, timeout)
 }
 
 // Kill sends a signal to a running container; "" is SIGKILL. It takes no

@@ -14,7 +14,7 @@ import (
 
 // Top lists the processes of a running container the way `ps` does with the
 // given arguments; none are "-ef".
-func (m *Manager) Top(ctx context.Context, ref, args string) (container.TopResponse, error) {
+func (m viewer) Top(ctx context.Context, ref, args string) (container.TopResponse, error) {
 	var none container.TopResponse
 	format, err := ps.Parse(strings.Fields(args))
 	if err != nil {
