@@ -41,7 +41,7 @@ func Main(args []string) int {
 		Description: usage,
 		Version:     engine.Version(),
 		Commands: []*cli.Command{
-			envCommand, statusCommand, stopCommand, doctorCommand, dockerCommand, demoCommand, daemonCommand, versionCommand,
+			envCommand, statusCommand, stopCommand, doctorCommand, dockerCommand, installCommand, uninstallCommand, demoCommand, daemonCommand, versionCommand,
 		},
 		EnableBashCompletion: true,
 		Suggest:              true,

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -140,7 +141,7 @@ func (d *dockerClient) run(ctx context.Context) error {
 		return err
 	}
 	d.own = len(opts.Hosts) == 0 && os.Getenv(client.EnvOverrideHost) == "" &&
-		d.CurrentContext() == command.DefaultContextName
+		slices.Contains([]string{command.DefaultContextName, ContextName}, d.CurrentContext())
 	return d.dispatch(ctx, root, args)
 }
 

@@ -64,7 +64,7 @@ func Exec(f *os.File, c keeper.Config) error {
 	if err != nil {
 		return err
 	}
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+	if err := closeOnExec(firstFD + c.Sockets); err != nil {
 		return err
 	}
 	// RootlessKit has asked the kernel to kill this process with its parent;
@@ -76,4 +76,23 @@ func Exec(f *os.File, c keeper.Config) error {
 	env := append(os.Environ(), keeper.ConfigEnv+"="+string(config))
 	err = unix.Exec("/proc/self/fd/"+strconv.Itoa(int(f.Fd())), []string{"kelp-keeper"}, env)
 	return fmt.Errorf("cannot execute the keeper: %w", err)
+}
+
+// firstFD is the first file descriptor after the standard streams, where
+// systemd's sockets are.
+const firstFD = 3
+
+// closeOnExec keeps open files, from the file descriptor first on, from the
+// keeper: its own program and what RootlessKit left open.
+func closeOnExec(first int) error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("cannot list open files: %w", err)
+	}
+	for _, e := range open {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
