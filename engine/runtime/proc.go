@@ -19,10 +19,13 @@ func StartTime(pid int) (uint64, error) {
 
 // stat is what kelp reads of /proc/PID/stat.
 type stat struct {
-	pid       int
-	state     byte
-	ppid      int
-	startTime uint64 // clock ticks since boot
+	pid, ppid     int
+	state         byte
+	userTicks     uint64 // with those of children it has waited for
+	kernelTicks   uint64
+	threads       uint64
+	startTime     uint64 // clock ticks since boot
+	residentPages uint64
 }
 
 func readStat(pid int) (stat, error) {
@@ -36,25 +39,31 @@ func readStat(pid int) (stat, error) {
 // parseStat reads proc_pid_stat(5). The command, field 2, may hold any
 // character; nothing after it holds a parenthesis.
 func parseStat(b []byte) (stat, error) {
-	var s stat
-	end := bytes.LastIndexByte(b, ')')
-	if end < 0 {
-		return s, fmt.Errorf("cannot read a process's stat: %q", b)
+	bad := fmt.Errorf("cannot read a process's stat: %q", b)
+	begin, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if begin < 1 || end < begin {
+		return stat{}, bad
 	}
-	if _, err := fmt.Sscan(string(b[:max(bytes.IndexByte(b, ' '), 0)]), &s.pid); err != nil {
-		return s, fmt.Errorf("cannot read a process's stat: %q", b)
+	fields := bytes.Fields(b[end+1:]) // from field 3 on
+	if len(fields) < 22 || len(fields[0]) != 1 {
+		return stat{}, bad
 	}
-	fields := bytes.Fields(b[end+1:])
-	if len(fields) < 20 {
-		return s, fmt.Errorf("cannot read a process's stat: %q", b)
+	ok := true
+	number := func(f []byte) uint64 {
+		n, err := strconv.ParseUint(string(bytes.TrimSpace(f)), 10, 64)
+		ok = ok && err == nil
+		return n
 	}
-	s.state = fields[0][0]
-	var err error
-	if s.ppid, err = strconv.Atoi(string(fields[1])); err != nil {
-		return s, err
+	field := func(n int) uint64 { return number(fields[n-3]) }
+	s := stat{
+		pid: int(number(b[:begin])), state: fields[0][0], ppid: int(field(4)),
+		userTicks: field(14) + field(16), kernelTicks: field(15) + field(17),
+		threads: field(20), startTime: field(22), residentPages: field(24),
 	}
-	s.startTime, err = strconv.ParseUint(string(fields[19]), 10, 64)
-	return s, err
+	if !ok {
+		return stat{}, bad
+	}
+	return s, nil
 }
 
 // ReceiveTerminal receives the master of a process's terminal over the other

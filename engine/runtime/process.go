@@ -32,6 +32,7 @@ type Process struct {
 
 	p     *libcontainer.Process
 	pidfd *os.File // nil where the kernel has none
+	spent *times   // where its processor time is counted when it has ended
 }
 
 // newProcess makes libcontainer's process of a spec.
@@ -105,6 +106,9 @@ func (p *Process) Wait() (int, error) {
 	state, err := p.p.Wait()
 	if state == nil {
 		return 0, fmt.Errorf("cannot wait for process %d: %w", p.PID, err)
+	}
+	if p.spent != nil {
+		p.spent.add(state.UserTime(), state.SystemTime())
 	}
 	status, ok := state.Sys().(syscall.WaitStatus)
 	if !ok {

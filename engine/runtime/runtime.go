@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	_ "github.com/opencontainers/cgroups/devices" // device rules of cgroups
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // enters namespaces before Go starts
-	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -45,6 +45,7 @@ type Runtime struct {
 // New returns a runtime that keeps its state below dir, which it empties: no
 // container outlives the process that made it.
 func New(dir string) (*Runtime, error) {
+	hushLibcontainer()
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("cannot remove the state of earlier containers: %w", err)
 	}
@@ -66,14 +67,24 @@ type Config struct {
 
 // Container is a container that was started.
 type Container struct {
-	id      string
-	dir     string // libcontainer's state
 	c       *libcontainer.Container
+	dir     string // libcontainer's state
 	threads *threads
 	init    *Process
+	cgroup  bool // it has its own
 	// ownPIDs says that the container's pid namespace ends with its first
 	// process.
-	ownPIDs bool
+	ownPIDs      bool
+	mounts, pids uint64 // inodes of its namespaces
+	// held keeps the number mounts from being another namespace's while
+	// processes of the container may have outlived its first one.
+	held *os.File
+
+	pausing sync.Mutex
+	stopped map[int]uint64 // by Pause without a cgroup: start times by pid
+
+	spent times // by executed processes that have ended
+	usage counters
 }
 
 // Start makes a container and its first process. The process waits before its
@@ -100,7 +111,7 @@ func (r *Runtime) Start(cfg Config, io IO) (_ *Container, err error) {
 
 	state := filepath.Join(r.dir, cfg.ID)
 	c := &Container{
-		id: cfg.ID, dir: state, threads: &r.threads,
+		dir: state, threads: &r.threads, cgroup: cfg.Cgroup != "",
 		ownPIDs: config.Namespaces.IsPrivate(configs.NEWPID),
 	}
 	r.threads.do(func() {
@@ -118,29 +129,15 @@ func (r *Runtime) Start(cfg Config, io IO) (_ *Container, err error) {
 	if c.init, err = identify(process); err != nil {
 		return nil, errors.Join(err, c.Destroy())
 	}
+	c.mounts, c.pids = namespace(c.init.PID, "mnt"), namespace(c.init.PID, "pid")
+	if !c.ownPIDs {
+		c.held, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", c.init.PID))
+		if err != nil {
+			_, kerr := c.init.Kill()
+			return nil, errors.Join(err, kerr, c.c.Destroy())
+		}
+	}
 	return c, nil
-}
-
-// convert makes libcontainer's configuration of a spec.
-func convert(cfg Config) (*configs.Config, error) {
-	spec := *cfg.Spec
-	linux := *spec.Linux
-	spec.Linux = &linux
-	linux.CgroupsPath = cfg.Cgroup
-	if cfg.Cgroup == "" {
-		linux.Resources = nil // the engine has warned of each limit
-	}
-	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
-		CgroupName:       cfg.ID,
-		UseSystemdCgroup: cfg.SystemdCgroup,
-		Spec:             &spec,
-		RootlessEUID:     false, // we are root of our namespace
-		RootlessCgroups:  true,
-	})
-	if err != nil {
-		return nil, fault.InvalidArgument("cannot use the container's spec: %w", err)
-	}
-	return config, nil
 }
 
 // Process is the container's first process.
@@ -168,16 +165,21 @@ func (c *Container) Exec(spec *specs.Process, io IO) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return identify(process)
+	p, err := identify(process)
+	if err != nil {
+		return nil, err
+	}
+	p.spent = &c.spent
+	return p, nil
 }
 
-// KillAll kills every process of the container.
-func (c *Container) KillAll() error {
-	return c.init.Signal(unix.SIGKILL) // the kernel kills the rest of its pid namespace
-}
-
-// Destroy removes what is left of a container whose first process has ended.
+// Destroy removes what is left of a container whose first process has ended,
+// other processes included.
 func (c *Container) Destroy() error {
-	err := c.c.Destroy()
-	return errors.Join(err, os.RemoveAll(c.dir))
+	var err error
+	if !c.ownPIDs {
+		err = c.KillAll()
+		c.held.Close()
+	}
+	return errors.Join(err, c.c.Destroy(), os.RemoveAll(c.dir))
 }

@@ -5,6 +5,13 @@ import (
 	"sync"
 )
 
+// The main goroutine keeps the main thread to itself. Other goroutines lock
+// their threads, enter namespaces with them and end (libcontainer does, to
+// open mounts of containers); Go ends such a thread, but not the main one,
+// which would stay where it went: /proc/PID of the whole process would show a
+// container's namespaces, and the container's mounts could never go.
+func init() { stdruntime.LockOSThread() }
+
 // threads runs functions on operating system threads that live as long as the
 // program. Processes are started from them, because the kernel sends a child
 // its parent-death signal when the thread that started it ends, and Go ends

@@ -21,6 +21,12 @@ func (t *tasks) ops() map[string]op {
 		"tasks":  t.list,
 		"watch":  t.watch,
 		"forget": t.forget,
+
+		"pause":     t.pause,
+		"resume":    t.resume,
+		"update":    t.update,
+		"processes": t.processes,
+		"stats":     t.stats,
 	}
 }
 
@@ -36,6 +42,13 @@ func (t *tasks) signal(_ context.Context, call *call) (any, error) {
 	}
 	if req.Signal < 1 || req.Signal > 64 {
 		return nil, fault.InvalidArgument("invalid signal: %d", req.Signal)
+	}
+	if req.All {
+		rt, err := t.runtimeOf(req.Container)
+		if err != nil {
+			return nil, err
+		}
+		return nil, rt.SignalAll(unix.Signal(req.Signal))
 	}
 	p, err := t.running(req.Ref)
 	if err != nil {
@@ -62,14 +75,14 @@ func (t *tasks) resize(_ context.Context, call *call) (any, error) {
 }
 
 // get serves the operation task.
-func (t *tasks) get(_ context.Context, call *call) (any, error) {
+func (r *registry) get(_ context.Context, call *call) (any, error) {
 	var ref keeper.Ref
 	if err := call.decode(&ref); err != nil {
 		return nil, err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p, err := t.process(ref)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, err := r.process(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -77,26 +90,26 @@ func (t *tasks) get(_ context.Context, call *call) (any, error) {
 }
 
 // list serves the operation tasks.
-func (t *tasks) list(context.Context, *call) (any, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.all(), nil
+func (r *registry) list(context.Context, *call) (any, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.all(), nil
 }
 
 // forget serves the operation of that name.
-func (t *tasks) forget(_ context.Context, call *call) (any, error) {
+func (r *registry) forget(_ context.Context, call *call) (any, error) {
 	var ref keeper.Ref
 	if err := call.decode(&ref); err != nil {
 		return nil, err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.containers[ref.Container]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.containers[ref.Container]
 	if c == nil {
 		return nil, notFound(ref)
 	}
-	defer t.prune(c)
-	p, err := t.process(ref)
+	defer r.prune(c)
+	p, err := r.process(ref)
 	switch {
 	case err != nil && (ref.Exec != "" || len(c.waiting) == 0):
 		return nil, err

@@ -75,6 +75,9 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager notifier)
 	if err != nil {
 		return err
 	}
+	reaped := make(chan struct{})
+	go func() { defer close(reaped); runtime.ReapOrphans(ctx) }()
+	defer func() { stop(); <-reaped }()
 	tasks := newTasks(rt)
 	engine := newSupervisor(cfg, api, func() { manager.tell("READY=1") })
 	s := newServer(cfg, engine, tasks, stop)

@@ -92,7 +92,7 @@ func runInside() (int, error) {
 		Credential:  &syscall.Credential{NoSetGroups: maps == 1},
 		Pdeathsig:   syscall.SIGKILL,
 	}
-	err = cmd.Run()
+	err = cmd.Run() // in the main thread, see engine/runtime: the parent-death signal is its
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return max(exit.ExitCode(), 1), nil
 	}

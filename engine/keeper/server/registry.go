@@ -93,16 +93,15 @@ func (r *registry) running(ref keeper.Ref) (*process, error) {
 	return p, err
 }
 
-// runningContainer returns a container whose first process runs, and that
-// process.
-func (r *registry) runningContainer(id string) (*container, *runtime.Container, error) {
+// runtimeOf returns a container whose first process runs.
+func (r *registry) runtimeOf(id string) (*runtime.Container, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.containers[id]
 	if c == nil || c.rt == nil {
-		return nil, nil, fault.Conflict("container %s is not running", id)
+		return nil, fault.Conflict("container %s is not running", id)
 	}
-	return c, c.rt, nil
+	return c.rt, nil
 }
 
 // beginStart claims the id for one start and takes the clients that wait.
@@ -180,4 +179,17 @@ func (r *registry) putBack(c *container, clients []*stdio.Client) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.waiting = append(clients, c.waiting...)
+}
+
+// mayExec says why a process cannot be executed in a container.
+func (r *registry) mayExec(ref keeper.Ref) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.process(ref); err == nil {
+		return fault.Conflict("exec %s was started already", ref.Exec)
+	}
+	if p, err := r.process(keeper.Ref{Container: ref.Container}); err == nil && p.task.Status == keeper.Paused {
+		return fault.Conflict("container %s is paused, unpause the container before exec", ref.Container)
+	}
+	return nil
 }

@@ -204,8 +204,11 @@ func (t *tasks) exec(ctx context.Context, call *call) (any, error) {
 }
 
 func (t *tasks) startExec(req *keeper.ExecRequest, hub *stdio.Hub) (*process, error) {
-	c, rt, err := t.runningContainer(req.Container)
+	rt, err := t.runtimeOf(req.Container)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.mayExec(req.Ref); err != nil {
 		return nil, err
 	}
 	files, err := stdio.Open(req.Stdio.TTY, req.Stdio.Stdin)
@@ -223,6 +226,7 @@ func (t *tasks) startExec(req *keeper.ExecRequest, hub *stdio.Hub) (*process, er
 		return nil, errors.Join(err, werr)
 	}
 	t.mu.Lock()
+	c := t.lookup(req.Container)
 	c.execs[req.Exec] = p
 	t.mu.Unlock()
 	t.ended.Add(1)

@@ -35,16 +35,16 @@ func (w *watcher) take() []keeper.Task {
 }
 
 // watch serves the operation of that name, until the client goes.
-func (t *tasks) watch(ctx context.Context, call *call) (any, error) {
+func (r *registry) watch(ctx context.Context, call *call) (any, error) {
 	w := &watcher{wakeup: make(chan struct{}, 1)}
-	t.mu.Lock()
-	w.add(t.all()...)
-	t.watchers[w] = struct{}{}
-	t.mu.Unlock()
+	r.mu.Lock()
+	w.add(r.all()...)
+	r.watchers[w] = struct{}{}
+	r.mu.Unlock()
 	defer func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.watchers, w)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.watchers, w)
 	}()
 	for {
 		for _, task := range w.take() {

@@ -1,0 +1,74 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// orphanAge is how long a child has to be a zombie to be nobody's: whoever
+// started one waits for it and is woken up at once.
+const orphanAge = 10 * time.Second
+
+// ReapOrphans waits for processes whose parents have died, which the kernel
+// makes children of the keeper, until ctx ends. It takes only those that
+// nobody else waits for.
+//
+// Preconditions: the process is a subreaper.
+func ReapOrphans(ctx context.Context) {
+	tick := time.NewTicker(orphanAge)
+	defer tick.Stop()
+	seen := map[int]uint64{} // zombies of the last round: start times by pid
+	for {
+		seen = reapZombies(seen)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// reapZombies waits for the zombies that were ones in the last round, and
+// returns the others.
+func reapZombies(before map[int]uint64) (now map[int]uint64) {
+	now = map[int]uint64{}
+	for _, pid := range children() {
+		s, err := readStat(pid)
+		if err != nil || s.state != 'Z' {
+			continue
+		}
+		if started, ok := before[pid]; ok && started == s.startTime {
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			continue
+		}
+		now[pid] = s.startTime
+	}
+	return now
+}
+
+// children lists the children of all threads of this process.
+func children() []int {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, t := range tasks {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%s/children", t.Name()))
+		if err != nil {
+			continue
+		}
+		for _, f := range strings.Fields(string(b)) {
+			if pid, err := strconv.Atoi(f); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
