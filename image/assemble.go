@@ -53,16 +53,26 @@ func CheckConfig(raw []byte) (ConfigInfo, error) {
 	return ConfigInfo{DiffIDs: d.RootFS.DiffIDs, Platform: d.Platform}, nil
 }
 
-// Missing returns which of an image's first layers the store does not have:
-// those from the returned index on. The answer may be out of date at once;
-// Assemble decides.
-func (s layers) Missing(diffIDs []digest.Digest) int {
-	for i := range diffIDs {
-		if !s.hasLayer(chainLayer(diffIDs[:i+1])) {
-			return i
-		}
+// Has reports whether the store has the last of these layers with the others
+// below it, so that an image of them needs nothing else. The answer may be out
+// of date at once; Assemble decides.
+func (s layers) Has(diffIDs []digest.Digest) bool { return s.hasLayer(chainLayer(diffIDs)) }
+
+// HasDiff reports whether the store has a layer with this content, on
+// whatever layers below it.
+func (s layers) HasDiff(id digest.Digest) bool {
+	found, err := s.store.LayersByUncompressedDigest(id)
+	return err == nil && len(found) > 0
+}
+
+// DiffOf returns the content digest of a layer of the store that came with
+// this digest in compressed form.
+func (s layers) DiffOf(compressed digest.Digest) (digest.Digest, bool) {
+	found, err := s.store.LayersByCompressedDigest(compressed)
+	if err != nil || len(found) == 0 {
+		return "", false
 	}
-	return len(diffIDs)
+	return found[0].UncompressedDigest, true
 }
 
 // chainLayer is the store's id of the layer with these layers below it.
@@ -115,7 +125,7 @@ func (s layers) Assemble(_ context.Context, draft Draft, staged map[digest.Diges
 func (s layers) checkLayers(diffIDs []digest.Digest, staged map[digest.Digest]*Staged) error {
 	var missing MissingLayers
 	for i, id := range diffIDs {
-		if staged[id] == nil && !s.hasLayer(chainLayer(diffIDs[:i+1])) {
+		if staged[id] == nil && !s.hasLayer(chainLayer(diffIDs[:i+1])) && !s.HasDiff(id) {
 			missing.DiffIDs = append(missing.DiffIDs, id)
 		}
 	}
@@ -149,9 +159,9 @@ func (s layers) commitLayers(diffIDs []digest.Digest, staged map[digest.Digest]*
 
 func (s layers) commitOne(id, parent string, diffID digest.Digest, staged map[digest.Digest]*Staged) error {
 	st := staged[diffID]
-	if st.output == nil && st.spool == nil {
-		// An image may have one layer twice, on different parents: the second
-		// is made of the first.
+	if st == nil || st.used() {
+		// The same layer stands on another parent, in this image or another:
+		// this one is made of it.
 		return s.copyLayer(id, parent, diffID)
 	}
 	return st.commit(id, parent)
@@ -160,7 +170,7 @@ func (s layers) commitOne(id, parent string, diffID digest.Digest, staged map[di
 func (s layers) copyLayer(id, parent string, diffID digest.Digest) error {
 	found, err := s.store.LayersByUncompressedDigest(diffID)
 	if err != nil {
-		return err
+		return fault.Internal("layer %s has vanished from the store: %w", diffID, err)
 	}
 	rc, err := s.layerDiff(&found[0])
 	if err != nil {

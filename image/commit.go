@@ -37,7 +37,7 @@ type CommitOptions struct {
 // Commit makes an image of a container's root file system and returns its Id.
 // Whoever wants a consistent image stops writers first.
 func (s rootFSs) Commit(ctx context.Context, containerID string, o CommitOptions) (string, error) {
-	names, err := tagNames(o.Reference)
+	names, err := TagNames(o.Reference)
 	if err != nil {
 		return "", err
 	}
@@ -82,8 +82,8 @@ func (s rootFSs) Commit(ctx context.Context, containerID string, o CommitOptions
 	return im.ID, nil
 }
 
-// tagNames reads the tag of a new image; "" is none.
-func tagNames(ref string) ([]reference.Named, error) {
+// TagNames reads the tag that a new image gets; "" is none.
+func TagNames(ref string) ([]reference.Named, error) {
 	if ref == "" {
 		return nil, nil
 	}

@@ -188,3 +188,9 @@ func (d *imageDocument) encode() ([]byte, error) {
 	}
 	return b, nil
 }
+
+// NewConfig writes the configuration document of a new image.
+func NewConfig(im ocispec.Image, run *container.Config) ([]byte, error) {
+	d := imageDocument{Image: im, Config: fromContainer(run)}
+	return d.encode()
+}

@@ -76,6 +76,16 @@ func (st *Staged) Discard() error {
 	return err
 }
 
+func (st *Staged) used() bool { return st.output == nil && st.spool == nil }
+
+// Came records the digest of the compressed form that the layer came in. The
+// caller has verified it.
+func (st *Staged) Came(compressed digest.Digest) {
+	if st.output != nil && compressed != st.DiffID {
+		st.output.CompressedDigest = compressed
+	}
+}
+
 // differ is how the overlay driver calls the unpacker.
 type differ func(dest string, ignoreOwner bool) (*layer.Result, error)
 

@@ -2,6 +2,8 @@ package image
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -89,4 +91,22 @@ func (s catalog) removeName(storeID, name string) error {
 	s.writes.Lock()
 	defer s.writes.Unlock()
 	return s.store.RemoveNames(storeID, []string{name})
+}
+
+// TagsOf returns the tags of a repository.
+func (s catalog) TagsOf(repository reference.Named) ([]reference.Named, error) {
+	list, err := s.store.Images()
+	if err != nil {
+		return nil, err
+	}
+	var tags []reference.Named
+	for _, im := range list {
+		for _, n := range parseNames(im.Names) {
+			if _, tagged := n.(reference.Tagged); tagged && n.Name() == repository.Name() {
+				tags = append(tags, n)
+			}
+		}
+	}
+	slices.SortFunc(tags, func(a, b reference.Named) int { return strings.Compare(a.String(), b.String()) })
+	return tags, nil
 }

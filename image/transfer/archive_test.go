@@ -1,0 +1,184 @@
+package transfer
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/moby/moby/api/types/jsonstream"
+	"go.podman.io/storage"
+
+	"github.com/kelp-engine/kelp/image"
+	"github.com/kelp-engine/kelp/test/images"
+)
+
+func newManager(t *testing.T) (*Manager, string) {
+	t.Helper()
+	dir := t.TempDir()
+	o := image.Options{GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run")}
+	s, err := image.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		st, err := storage.GetStore(storage.StoreOptions{GraphRoot: o.GraphRoot, RunRoot: o.RunRoot, GraphDriverName: "overlay"})
+		if err == nil {
+			_, err = st.Shutdown(true)
+		}
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return New(s, Options{}), dir
+}
+
+// messages collects progress.
+type messages struct {
+	mu   sync.Mutex
+	list []jsonstream.Message
+}
+
+func (m *messages) add(msg jsonstream.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.list = append(m.list, msg)
+}
+
+// text is all that would be printed.
+func (m *messages) text() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var b strings.Builder
+	for _, msg := range m.list {
+		b.WriteString(msg.ID + " " + msg.Status + msg.Stream + "\n")
+	}
+	return b.String()
+}
+
+// files lists the regular files below dir, for comparing before and after.
+func files(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !strings.Contains(path, ".lock") && filepath.Base(path) != "staging" {
+			found[path] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestLoadHostile(t *testing.T) {
+	m, dir := newManager(t)
+	for _, h := range images.HostileArchives() {
+		t.Run(h.Name, func(t *testing.T) {
+			b, err := h.Make()
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := files(t, dir)
+			err = m.Load(t.Context(), bytes.NewReader(b), LoadOptions{}, func(jsonstream.Message) {})
+			if err == nil && !h.MayLoad {
+				t.Error("it is loaded")
+			}
+			t.Log(err)
+			if _, err := os.Lstat(images.HostileTarget); err == nil {
+				t.Fatalf("%s was written", images.HostileTarget)
+			}
+			if err != nil {
+				for f := range files(t, dir) {
+					if !before[f] {
+						t.Errorf("a trace is left: %s", f)
+					}
+				}
+				return
+			}
+			if _, err := m.store.Remove(t.Context(), "hostile:latest", image.RemoveOptions{Force: true}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestLoadFormats(t *testing.T) {
+	for _, r := range []images.Recipe{
+		{Format: "docker"},
+		{Format: "docker", Archive: images.Gzip},
+		{Format: "docker", Archive: images.Zstd},
+		{Format: "oci"},
+		{Format: "oci", Layer: images.Gzip},
+		{Format: "oci", Layer: images.Zstd, Archive: images.Gzip},
+		{Name: "multiarch", Format: "oci", Layer: images.Gzip},
+	} {
+		if r.Name == "" {
+			r.Name = "busybox"
+		}
+		r.Extra = 3
+		r.Ref = "busybox:latest"
+		t.Run(r.Name+"-"+r.Format+"-"+string(r.Layer)+"-"+string(r.Archive), func(t *testing.T) {
+			m, dir := newManager(t)
+			path := filepath.Join(dir, "archive")
+			if err := r.Write(path); err != nil {
+				t.Fatal(err)
+			}
+			loaded := load(t, m, path)
+			if want := "Loaded image: busybox:latest"; !strings.Contains(loaded, want) {
+				t.Errorf("messages are\n%swant %q", loaded, want)
+			}
+			im, err := m.store.Resolve(t.Context(), "busybox")
+			if err != nil {
+				t.Fatal(err)
+			}
+			saved := save(t, m, "busybox")
+			if !bytes.Equal(saved, save(t, m, "busybox:latest")) {
+				t.Error("saving twice makes different archives")
+			}
+			if _, err := m.store.Remove(t.Context(), "busybox", image.RemoveOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, saved, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			load(t, m, path)
+			again, err := m.store.Resolve(t.Context(), "busybox")
+			if err != nil || again.ID != im.ID {
+				t.Errorf("after save and load the image is %v, %v", again, err)
+			}
+			load(t, m, path) // what is there already
+		})
+	}
+}
+
+func load(t *testing.T, m *Manager, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var msgs messages
+	if err := m.Load(t.Context(), f, LoadOptions{}, msgs.add); err != nil {
+		t.Fatal(err)
+	}
+	return msgs.text()
+}
+
+func save(t *testing.T, m *Manager, refs ...string) []byte {
+	t.Helper()
+	a, err := m.Save(t.Context(), refs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := a.Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}

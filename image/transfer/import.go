@@ -1,0 +1,95 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/image"
+)
+
+// ImportOptions say what becomes of an imported root file system.
+type ImportOptions struct {
+	// Reference is the tag that the image gets, or "".
+	Reference string
+	// Message is the comment in the image's history.
+	Message string
+	// Changes are Dockerfile instructions for the run configuration.
+	Changes []string
+	// Platform is what the image runs on; nil is this machine.
+	Platform *ocispec.Platform
+	// Size is the length of the archive, or -1.
+	Size int64
+	// From says where the archive comes from, for the history.
+	From string
+}
+
+// Import makes an image of one layer of a root file system in a tar archive,
+// plain or compressed.
+func (m *Manager) Import(ctx context.Context, r io.Reader, o ImportOptions, progress Progress) (err error) {
+	names, err := image.TagNames(o.Reference)
+	if err != nil {
+		return err
+	}
+	config := &container.Config{}
+	if err := image.ApplyChanges(config, o.Changes); err != nil {
+		return err
+	}
+	p := ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	if o.Platform != nil {
+		p = *o.Platform
+	}
+	if p.OS != "linux" {
+		return fault.InvalidArgument("cannot import an image for %s: only linux images run here", p.OS)
+	}
+	st, err := m.store.Stage(ctx, newMeter(untilDone(ctx, r), o.Size, "", "Importing", progress))
+	if err != nil {
+		return fault.InvalidArgument("cannot import the archive: %w", err)
+	}
+	defer func() { err = errors.Join(err, st.Discard()) }()
+	message := o.Message
+	if message == "" {
+		message = "Imported from " + o.From
+	}
+	now := time.Now().UTC()
+	raw, err := image.NewConfig(ocispec.Image{
+		Created: &now, Platform: p,
+		RootFS:  ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{st.DiffID}},
+		History: []ocispec.History{{Created: &now, Comment: message}},
+	}, config)
+	if err != nil {
+		return err
+	}
+	im, err := m.store.Assemble(ctx, image.Draft{Config: raw, Names: names}, stagedSet{st.DiffID: st})
+	if err != nil {
+		return err
+	}
+	shown := im.ID
+	for _, n := range names {
+		shown = reference.FamiliarString(n)
+	}
+	m.store.Publish(events.ActionImport, im.ID, shown)
+	progress(jsonstream.Message{Status: im.ID})
+	return nil
+}
+
+// aux packs a value for the aux field of a message.
+func aux(v any) *json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil // plain data
+	}
+	raw := json.RawMessage(b)
+	return &raw
+}
