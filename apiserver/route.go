@@ -33,6 +33,9 @@ func routes() []route {
 		execRoutes,
 		logRoutes,
 		containerReadRoutes,
+		imageRoutes,
+		imageArchiveRoutes,
+		registryRoutes,
 	)
 }
 
@@ -69,8 +72,9 @@ func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) {
 	writeError(w, r, fault.NotFound("page not found"))
 }
 
-// errStarted wraps an error that comes after the answer has begun, so that
-// nothing more can be told to the client but by cutting the connection.
+// errStarted wraps an error that comes after the answer has begun: the client
+// learns of it by the connection being cut, and cannot take a part of the
+// answer for all of it.
 type errStarted struct{ error }
 
 func (e errStarted) Unwrap() error { return e.error }
@@ -79,7 +83,7 @@ func (e errStarted) Unwrap() error { return e.error }
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if _, ok := errors.AsType[errStarted](err); ok {
 		slog.Debug("an answer broke off", "method", r.Method, "path", r.URL.Path, "error", err)
-		return
+		panic(http.ErrAbortHandler)
 	}
 	status := errhttp.ToHTTP(err)
 	switch {

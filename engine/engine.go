@@ -21,6 +21,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/spec"
 	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
+	"github.com/kelp-engine/kelp/image/transfer"
 	"github.com/kelp-engine/kelp/userns/cgroup"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 type Engine struct {
 	Containers *container.Manager
 	Images     *image.Store
+	Transfer   *transfer.Manager
 	Volumes    *volume.Manager
 	Execs      *exec.Manager
 	Attach     *attach.Manager
@@ -80,6 +82,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.Transfer = transfer.New(e.Images, transfer.Options{UserAgent: "kelp/" + Version()})
 	e.Volumes, err = volume.NewManager(volume.Config{
 		Dir:    filepath.Join(cfg.DataRoot, "volumes"),
 		Run:    filepath.Join(cfg.RuntimeDir, "volumes"),

@@ -215,22 +215,28 @@ func (s layers) putImage(draft Draft, d *document, top string) (*storage.Image, 
 		return nil, err
 	}
 	manifestDigest := digest.FromBytes(manifest)
-	_, err = s.store.CreateImage(id, names, top, meta, &storage.ImageOptions{
+	options := &storage.ImageOptions{
 		CreationDate: now,
 		Digest:       manifestDigest,
 		BigData: []storage.ImageBigDataOption{
 			{Key: configDigest.String(), Data: draft.Config, Digest: configDigest},
 			{Key: storage.ImageDigestBigDataKey, Data: manifest, Digest: manifestDigest},
 		},
-	})
+	}
+	_, err = s.store.CreateImage(id, names, top, meta, options)
+	if errors.Is(err, storage.ErrDuplicateName) {
+		// Another image has the name: only AddNames moves it.
+		_, err = s.store.CreateImage(id, nil, top, meta, options)
+		if err == nil {
+			err = s.store.AddNames(id, names)
+		}
+	}
 	if errors.Is(err, storage.ErrDuplicateID) {
-		if err := s.store.AddNames(id, names); err != nil {
-			return nil, err
+		if err = s.store.AddNames(id, names); err == nil {
+			err = s.editMetadata(id, edit)
 		}
-		if err := s.editMetadata(id, edit); err != nil {
-			return nil, err
-		}
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, fmt.Errorf("cannot record image %s: %w", configDigest, err)
 	}
 	return s.store.Image(id)

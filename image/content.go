@@ -1,6 +1,7 @@
 package image
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
 
@@ -20,6 +22,9 @@ type LayerInfo struct {
 	DiffID digest.Digest
 	// Size is the length of the plain tar stream.
 	Size int64
+	// Blob is a compressed form of the layer that registries may have, if one
+	// is known.
+	Blob *ocispec.Descriptor
 
 	id string
 }
@@ -33,7 +38,7 @@ func (s layers) Layers(im *Image) ([]LayerInfo, error) {
 	chain := ix.chain(im.topLayer)
 	infos := make([]LayerInfo, len(chain))
 	for i, l := range chain {
-		infos[len(chain)-1-i] = LayerInfo{DiffID: l.UncompressedDigest, Size: l.UncompressedSize, id: l.ID}
+		infos[len(chain)-1-i] = LayerInfo{DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Blob: blobOf(l), id: l.ID}
 	}
 	if len(infos) != len(im.DiffIDs) {
 		return nil, fault.Internal("image %s has %d layers in the store, but its configuration names %d", im.ID, len(infos), len(im.DiffIDs))
@@ -42,6 +47,32 @@ func (s layers) Layers(im *Image) ([]LayerInfo, error) {
 		infos[i].DiffID = im.DiffIDs[i]
 	}
 	return infos, nil
+}
+
+// blobOf reads what Came or Remember wrote.
+func blobOf(l *storage.Layer) *ocispec.Descriptor {
+	d := &ocispec.Descriptor{}
+	if json.Unmarshal([]byte(l.Metadata), d) != nil || d.Digest.Validate() != nil {
+		return nil
+	}
+	return d
+}
+
+// Remember records a compressed form of the layer.
+func (s layers) Remember(l LayerInfo, blob ocispec.Descriptor) error {
+	text, err := json.Marshal(blob)
+	if err != nil {
+		return err
+	}
+	s.writes.Lock()
+	defer s.writes.Unlock()
+	return s.store.SetMetadata(l.id, string(text))
+}
+
+// Manifest returns the manifest that the image came with from a registry, or
+// one that describes it as it is here.
+func (s layers) Manifest(im *Image) ([]byte, error) {
+	return s.store.ImageBigData(im.storeID, storage.ImageDigestBigDataKey)
 }
 
 // OpenLayer returns the plain tar stream of a layer, byte for byte as it came.

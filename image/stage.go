@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage"
 	drivers "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/archive"
@@ -78,12 +80,18 @@ func (st *Staged) Discard() error {
 
 func (st *Staged) used() bool { return st.output == nil && st.spool == nil }
 
-// Came records the digest of the compressed form that the layer came in. The
-// caller has verified it.
-func (st *Staged) Came(compressed digest.Digest) {
-	if st.output != nil && compressed != st.DiffID {
-		st.output.CompressedDigest = compressed
+// Came records the compressed form that the layer came in. The caller has
+// verified it.
+func (st *Staged) Came(blob ocispec.Descriptor) {
+	if st.output == nil || blob.Digest == st.DiffID || blob.MediaType == "" {
+		return
 	}
+	text, err := json.Marshal(blob)
+	if err != nil {
+		return // plain data
+	}
+	st.output.CompressedDigest = blob.Digest
+	st.output.Metadata = string(text)
 }
 
 // differ is how the overlay driver calls the unpacker.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -184,7 +185,13 @@ func (a *archive) addLayer(ctx context.Context, name string, r io.Reader) error 
 			return err
 		}
 	}
-	h := newHashed(r)
+	b := bufio.NewReader(r)
+	head, err := b.Peek(6)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return invalidArchive(err)
+	}
+	c := layer.Detect(head)
+	h := newHashed(b)
 	st, err := a.store.Stage(ctx, h)
 	if err != nil {
 		if ctx.Err() != nil || errors.Is(err, unix.ENOSPC) {
@@ -200,9 +207,21 @@ func (a *archive) addLayer(ctx context.Context, name string, r io.Reader) error 
 	if err != nil {
 		return invalidArchive(err)
 	}
-	st.Came(blob)
+	st.Came(ocispec.Descriptor{MediaType: mediaTypeOf(c), Digest: blob, Size: h.n})
 	a.layers[name] = archived{diffID: st.DiffID, blob: blob}
 	return nil
+}
+
+// mediaTypeOf is how a manifest calls a layer in this compression; registries
+// take no others than these.
+func mediaTypeOf(c layer.Compression) string {
+	switch c {
+	case layer.Gzip:
+		return ocispec.MediaTypeImageLayerGzip
+	case layer.Zstd:
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return ""
 }
 
 // knownLayer finds the layer in the store whose file has this digest.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -82,6 +84,30 @@ func (m *Manager) Import(ctx context.Context, r io.Reader, o ImportOptions, prog
 	m.store.Publish(events.ActionImport, im.ID, shown)
 	progress(jsonstream.Message{Status: im.ID})
 	return nil
+}
+
+// ImportURL is Import of an archive that lies at the URL o.From.
+func (m *Manager) ImportURL(ctx context.Context, o ImportOptions, progress Progress) error {
+	u := o.From
+	if !strings.Contains(u, "://") {
+		u = "http://" + u
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+		return fault.InvalidArgument("cannot import from %q: it is no URL of http or https", o.From)
+	}
+	req.Header.Set("User-Agent", m.o.UserAgent)
+	resp, err := m.http.Do(req)
+	if err != nil {
+		return fault.Unavailable("cannot import from %s: %w", o.From, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fault.Unavailable("cannot import from %s: the server answers %s", o.From, resp.Status)
+	}
+	progress(jsonstream.Message{Status: "Downloading from " + u})
+	o.Size = resp.ContentLength
+	return m.Import(ctx, resp.Body, o, progress)
 }
 
 // aux packs a value for the aux field of a message.

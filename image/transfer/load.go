@@ -65,7 +65,7 @@ func layerName(name string) string {
 func (m *Manager) storeLoaded(ctx context.Context, a *archive, images []loadable, progress Progress) error {
 	for _, l := range images {
 		for _, n := range l.names {
-			m.tellMoved(ctx, n, digest.FromBytes(l.config), progress)
+			tellMoved(ctx, m.store, n, digest.FromBytes(l.config), progress)
 		}
 		im, err := m.store.Assemble(ctx, image.Draft{Config: l.config, Names: l.names}, a.staged)
 		if err != nil {
@@ -83,8 +83,8 @@ func (m *Manager) storeLoaded(ctx context.Context, a *archive, images []loadable
 }
 
 // tellMoved says that a reference is about to leave another image.
-func (m *Manager) tellMoved(ctx context.Context, n reference.Named, id digest.Digest, progress Progress) {
-	old, err := m.store.Resolve(ctx, n.String())
+func tellMoved(ctx context.Context, store *image.Store, n reference.Named, id digest.Digest, progress Progress) {
+	old, err := store.Resolve(ctx, n.String())
 	if err == nil && old.ID != id.String() {
 		progress(jsonstream.Message{Stream: "The image " + reference.FamiliarString(n) +
 			" already exists, renaming the old one with ID " + old.ID + " to empty string\n"})
@@ -111,7 +111,7 @@ func (a *archive) images(platforms []ocispec.Platform) ([]loadable, error) {
 			return nil, err
 		}
 		if !wanted(info.Platform, platforms) {
-			return nil, fault.NotFound("the archive's image is for %s, which does not match the specified platform", platformText(info.Platform))
+			return nil, fault.NotFound("the archive's image is for %s, which does not match the specified platform", PlatformText(info.Platform))
 		}
 	}
 	return images, nil
@@ -119,7 +119,7 @@ func (a *archive) images(platforms []ocispec.Platform) ([]loadable, error) {
 
 func wanted(have ocispec.Platform, platforms []ocispec.Platform) bool {
 	for _, p := range platforms {
-		if matchesPlatform(have, p) {
+		if MatchesPlatform(have, p) {
 			return true
 		}
 	}

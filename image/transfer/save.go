@@ -53,7 +53,7 @@ func (m *Manager) Save(ctx context.Context, refs []string, wantPlatforms []ocisp
 	}
 	for _, im := range a.images {
 		if len(wantPlatforms) > 0 && !wanted(im.Platform, wantPlatforms) {
-			return nil, fault.NotFound("image %s was found but does not provide the specified platform: it is for %s", im.ID, platformText(im.Platform))
+			return nil, fault.NotFound("image %s was found but does not provide the specified platform: it is for %s", im.ID, PlatformText(im.Platform))
 		}
 	}
 	return a, nil

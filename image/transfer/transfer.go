@@ -11,12 +11,12 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"net/http"
 
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"go.podman.io/image/v5/pkg/blobinfocache/memory"
-	"go.podman.io/image/v5/types"
+	"go.podman.io/image/v5/pkg/blobinfocache/none"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/image"
@@ -41,14 +41,15 @@ type Options struct {
 type Manager struct {
 	store *image.Store
 	o     Options
-	// cache remembers which registry has which blobs, so that a push can
-	// mount them.
-	cache types.BlobInfoCache
+	http  *http.Client // for search and import
 }
+
+// noCache: the store itself remembers the blobs that its layers came from.
+var noCache = none.NoCache
 
 // New returns a manager of the store.
 func New(store *image.Store, o Options) *Manager {
-	return &Manager{store: store, o: o, cache: memory.New()}
+	return &Manager{store: store, o: o, http: &http.Client{}}
 }
 
 // stagedSet is the staged layers of one transfer, by their content.
@@ -122,16 +123,16 @@ func untilDone(ctx context.Context, r io.Reader) io.Reader {
 	})
 }
 
-// matchesPlatform reports whether an image for have serves a client that
+// MatchesPlatform reports whether an image for have serves a client that
 // wants want; what want leaves open matches anything.
-func matchesPlatform(have, want ocispec.Platform) bool {
+func MatchesPlatform(have, want ocispec.Platform) bool {
 	return (want.OS == "" || have.OS == want.OS) &&
 		(want.Architecture == "" || have.Architecture == want.Architecture) &&
 		(want.Variant == "" || have.Variant == want.Variant)
 }
 
-// platformText is how Docker writes a platform.
-func platformText(p ocispec.Platform) string {
+// PlatformText is how Docker writes a platform.
+func PlatformText(p ocispec.Platform) string {
 	text := p.OS + "/" + p.Architecture
 	if p.Variant != "" {
 		text += "/" + p.Variant

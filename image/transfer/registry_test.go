@@ -1,0 +1,231 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/jsonstream"
+	authtypes "github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kelp-engine/kelp/image"
+	"github.com/kelp-engine/kelp/test/images"
+	"github.com/kelp-engine/kelp/test/registry"
+)
+
+func startRegistry(t *testing.T, o registry.Options) *registry.Registry {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	r, err := registry.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+var account = authtypes.AuthConfig{Username: registry.User, Password: registry.Password}
+
+// TestPullPush pulls, retags and pushes back, through every way that a
+// registry knows its clients.
+func TestPullPush(t *testing.T) {
+	blobs := t.TempDir()
+	filler := startRegistry(t, registry.Options{Dir: blobs})
+	recipe := images.Recipe{Name: "busybox", Format: "oci", Layer: images.Gzip, Extra: 2}
+	pushed, err := filler.Push(t.Context(), recipe, "app", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []registry.Options{
+		{}, {TLS: true}, {Auth: registry.Basic}, {TLS: true, Auth: registry.Token}, {Auth: registry.Token},
+	} {
+		name := "http"
+		if o.TLS {
+			name = "tls"
+		}
+		t.Run(name+"-"+string(o.Auth), func(t *testing.T) {
+			o.Dir = blobs
+			r := startRegistry(t, o)
+			m, dir := newManager(t)
+			m.o.CertDirs = nil
+			ref := r.Host + "/app:1"
+			if o.Auth != registry.Open {
+				before := files(t, dir)
+				for _, bad := range []authtypes.AuthConfig{{}, {Username: registry.User, Password: "wrong"}} {
+					err := m.Pull(t.Context(), PullOptions{Reference: ref, Auth: bad}, func(jsonstream.Message) {})
+					if !errdefs.IsUnauthorized(err) && !errdefs.IsPermissionDenied(err) {
+						t.Errorf("pull with %q gives %v", bad.Password, err)
+					}
+				}
+				if len(files(t, dir)) != len(before) {
+					t.Error("a refused pull leaves files")
+				}
+				if err := m.Login(t.Context(), authtypes.AuthConfig{Username: "x", Password: "y", ServerAddress: r.Host}); !errdefs.IsUnauthorized(err) {
+					t.Errorf("login with a wrong password gives %v", err)
+				}
+				a := account
+				a.ServerAddress = r.Host
+				if err := m.Login(t.Context(), a); err != nil {
+					t.Error(err)
+				}
+			}
+			var msgs messages
+			if err := m.Pull(t.Context(), PullOptions{Reference: ref, Auth: account}, msgs.add); err != nil {
+				t.Fatal(err)
+			}
+			text := msgs.text()
+			for _, want := range []string{"1 Pulling from app\n", "Pull complete", "Digest: " + pushed.Digest.String(), "Status: Downloaded newer image for " + ref} {
+				if !strings.Contains(text, want) {
+					t.Errorf("pull says\n%swant %q", text, want)
+				}
+			}
+			im, err := m.store.Resolve(t.Context(), ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := r.Host + "/app@" + pushed.Digest.String(); len(im.RepoDigests) != 1 || im.RepoDigests[0] != want {
+				t.Errorf("digests are %q, want %s", im.RepoDigests, want)
+			}
+			testUpToDate(t, m, ref)
+			testPushBack(t, m, r.Host, im, pushed)
+			d, err := m.Inspect(t.Context(), ref, account)
+			if err != nil || d.Descriptor.Digest != pushed.Digest || len(d.Platforms) != 1 || d.Platforms[0].Architecture != "amd64" {
+				t.Errorf("distribution says %+v, %v", d, err)
+			}
+		})
+	}
+}
+
+func testUpToDate(t *testing.T, m *Manager, ref string) {
+	var msgs messages
+	if err := m.Pull(t.Context(), PullOptions{Reference: ref, Auth: account}, msgs.add); err != nil {
+		t.Fatal(err)
+	}
+	if text := msgs.text(); !strings.Contains(text, "Status: Image is up to date for "+ref) || strings.Contains(text, "Downloading") {
+		t.Errorf("a second pull says\n%s", text)
+	}
+}
+
+// testPushBack pushes what was pulled under a new name, whose digest stays;
+// then what was committed on top, whose new layer only is sent.
+func testPushBack(t *testing.T, m *Manager, host string, im *image.Image, pulled ocispec.Descriptor) {
+	back := host + "/app:back"
+	if err := m.store.Tag(t.Context(), im.ID, back); err != nil {
+		t.Fatal(err)
+	}
+	var msgs messages
+	if err := m.Push(t.Context(), PushOptions{Reference: back, Auth: account}, msgs.add); err != nil {
+		t.Fatal(err)
+	}
+	if text := msgs.text(); !strings.Contains(text, "back: digest: "+pulled.Digest.String()) || strings.Contains(text, "Pushed") {
+		t.Errorf("push says\n%swant the digest %s", text, pulled.Digest)
+	}
+	elsewhere := host + "/other/app:1"
+	if err := m.store.Tag(t.Context(), im.ID, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Push(t.Context(), PushOptions{Reference: elsewhere, Auth: account}, msgs.add); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.store.CreateRootFS(t.Context(), "c", im.ID); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := m.store.MountRootFS("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/etc/new", []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	committed := host + "/other/app:committed"
+	if _, err := m.store.Commit(t.Context(), "c", image.CommitOptions{Reference: committed}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.store.RemoveRootFS("c"); err != nil {
+		t.Fatal(err)
+	}
+	msgs = messages{}
+	if err := m.Push(t.Context(), PushOptions{Reference: committed, Auth: account}, msgs.add); err != nil {
+		t.Fatal(err)
+	}
+	if text := msgs.text(); strings.Count(text, "Layer already exists") < 3 || strings.Count(text, "Pushed") > 1 {
+		t.Errorf("push of a commit says\n%s", text)
+	}
+	id := ""
+	if im, err := m.store.Resolve(t.Context(), committed); err != nil {
+		t.Fatal(err)
+	} else {
+		id = im.ID
+	}
+	if _, err := m.store.Remove(t.Context(), id, image.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Pull(t.Context(), PullOptions{Reference: committed, Auth: account}, func(jsonstream.Message) {}); err != nil {
+		t.Fatal(err)
+	}
+	if im, err := m.store.Resolve(t.Context(), committed); err != nil || im.ID != id {
+		t.Errorf("pulled back: %v %v, want %s", im, err, id)
+	}
+}
+
+func TestPullPlatform(t *testing.T) {
+	m, _ := newManager(t)
+	r := startRegistry(t, registry.Options{})
+	if _, err := r.Push(t.Context(), images.Recipe{Name: "multiarch", Format: "oci"}, "multi", "latest"); err != nil {
+		t.Fatal(err)
+	}
+	for arch, found := range map[string]bool{"": true, "amd64": true, "arm64": true, "riscv64": false} {
+		var p *ocispec.Platform
+		if arch != "" {
+			p = &ocispec.Platform{OS: "linux", Architecture: arch}
+		}
+		err := m.Pull(t.Context(), PullOptions{Reference: r.Host + "/multi:latest", Platform: p}, func(jsonstream.Message) {})
+		if found != (err == nil) || !found && !errdefs.IsNotFound(err) {
+			t.Errorf("pull for %q: %v", arch, err)
+		}
+	}
+	if err := m.Pull(t.Context(), PullOptions{Reference: r.Host + "/multi"}, func(jsonstream.Message) {}); err != nil {
+		t.Errorf("pull of all tags: %v", err)
+	}
+	for _, ref := range []string{"/multi:nothing", "/nothing:1"} {
+		if err := m.Pull(t.Context(), PullOptions{Reference: r.Host + ref}, func(jsonstream.Message) {}); !errdefs.IsNotFound(err) {
+			t.Errorf("pull of %s: %v", ref, err)
+		}
+	}
+	if _, err := m.Search(t.Context(), SearchOptions{Term: r.Host + "/multi", Limit: 5}); !errdefs.IsNotImplemented(err) {
+		t.Errorf("search where there is none: %v", err)
+	}
+}
+
+// TestPullCancelled cuts a pull in the middle of a layer.
+func TestPullCancelled(t *testing.T) {
+	m, dir := newManager(t)
+	blobs := t.TempDir()
+	fast := startRegistry(t, registry.Options{Dir: blobs})
+	if _, err := fast.Push(t.Context(), images.Recipe{Name: "busybox", Format: "oci", Random: 8 << 20}, "app", "1"); err != nil {
+		t.Fatal(err)
+	}
+	slow := startRegistry(t, registry.Options{Dir: blobs, Slow: time.Minute})
+	before := files(t, dir)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	err := m.Pull(ctx, PullOptions{Reference: slow.Host + "/app:1"}, func(jsonstream.Message) {})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a pull that is cut gives %v", err)
+	}
+	for f := range files(t, dir) {
+		if !before[f] {
+			t.Errorf("a trace is left: %s", f)
+		}
+	}
+	if err := m.Pull(t.Context(), PullOptions{Reference: fast.Host + "/app:1"}, func(jsonstream.Message) {}); err != nil {
+		t.Errorf("the next pull: %v", err)
+	}
+}
