@@ -43,6 +43,7 @@ func (s *Server) containerInspect(_ context.Context, r *request) (response, erro
 	if err != nil {
 		return nil, err
 	}
+	i.ExecIDs = s.engine.Execs.Of(i.ID)
 	return ok(inspectShim(r, i)), nil
 }
 

@@ -8,9 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types"
 
@@ -94,27 +91,6 @@ func readLogQuery(r *request) (q logs.Query, err error) {
 	}
 	q.Until, err = r.time("until")
 	return q, err
-}
-
-// time reads a point in time in seconds since 1970, with up to nine decimal
-// places. Absent and 0 are the zero time.
-func (r *request) time(name string) (time.Time, error) {
-	text := r.query(name)
-	if text == "" || text == "0" {
-		return time.Time{}, nil
-	}
-	whole, fraction, _ := strings.Cut(text, ".")
-	sec, err := strconv.ParseInt(whole, 10, 64)
-	var nsec uint64
-	if err == nil && fraction != "" {
-		if nsec, err = strconv.ParseUint((fraction + "000000000")[:9], 10, 64); len(fraction) > 9 && err == nil {
-			_, err = strconv.ParseUint(fraction[9:], 10, 64)
-		}
-	}
-	if err != nil {
-		return time.Time{}, fault.InvalidArgument("invalid value for %q: %q is no time in seconds since 1970", name, text)
-	}
-	return time.Unix(sec, int64(nsec)), nil
 }
 
 // pastLog is what was logged before a client attached.

@@ -30,6 +30,8 @@ func routes() []route {
 		volumeRoutes,
 		containerRoutes,
 		attachRoutes,
+		eventRoutes,
+		absentRoutes,
 		execRoutes,
 		logRoutes,
 		containerReadRoutes,

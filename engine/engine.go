@@ -19,6 +19,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/record"
 	"github.com/kelp-engine/kelp/engine/spec"
+	"github.com/kelp-engine/kelp/engine/system"
 	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
 	"github.com/kelp-engine/kelp/image/transfer"
@@ -41,6 +42,7 @@ type Engine struct {
 	Volumes    *volume.Manager
 	Execs      *exec.Manager
 	Attach     *attach.Manager
+	System     *system.Manager
 	Events     *events.Bus
 
 	cfg    Config
@@ -118,7 +120,22 @@ func New(cfg Config) (*Engine, error) {
 		Containers: containerStreams{e.Containers},
 		Processes:  e.keeper,
 	})
+	if err != nil {
+		return nil, err
+	}
 	e.Attach = attach.New(containerStreams{e.Containers}, e.keeper)
+	e.System, err = system.New(system.Options{
+		Dir:        filepath.Join(cfg.DataRoot, "engine"),
+		DataRoot:   cfg.DataRoot,
+		Debug:      cfg.Debug,
+		Version:    Version(),
+		Host:       host,
+		Cgroups:    cgroups,
+		Containers: systemContainers{e.Containers},
+		Images:     systemImages{e.Images},
+		Volumes:    e.Volumes,
+		Listeners:  e.Events.Listeners,
+	})
 	return e, err
 }
 

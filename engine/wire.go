@@ -82,6 +82,36 @@ func (s containerStreams) PublishOf(id string, action events.Action, attrs ...st
 	}
 }
 
+// systemContainers reports on containers as a whole.
+type systemContainers struct{ *container.Manager }
+
+// States implements system.Containers.
+func (s systemContainers) States() []types.ContainerState {
+	var states []types.ContainerState
+	for _, c := range s.All() {
+		state := c.Snapshot().State
+		if state == container.Stopping {
+			state = container.Running
+		}
+		states = append(states, types.ContainerState(state))
+	}
+	return states
+}
+
+// SummariesWithSize implements system.Containers.
+func (s systemContainers) SummariesWithSize(ctx context.Context) ([]types.Summary, error) {
+	return s.List(ctx, container.ListOptions{All: true, Size: true})
+}
+
+// systemImages reports on images as a whole.
+type systemImages struct{ *image.Store }
+
+// Count implements system.Images.
+func (s systemImages) Count(ctx context.Context) (int, error) {
+	list, err := s.List(ctx, image.ListOptions{})
+	return len(list), err
+}
+
 // containerVolumes gives containers their volumes.
 type containerVolumes struct{ *volume.Manager }
 

@@ -65,6 +65,13 @@ func (b *Bus) Publish(typ events.Type, action events.Action, id string, attrs ma
 	}
 }
 
+// Listeners is the number of subscriptions.
+func (b *Bus) Listeners() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.subs)
+}
+
 // Query says which events a subscriber wants.
 type Query struct {
 	// Since, unless zero, asks for the events that are kept from then on.

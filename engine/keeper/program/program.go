@@ -8,6 +8,8 @@
 package program
 
 import (
+	"bytes"
+	"debug/buildinfo"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -54,6 +56,15 @@ func Open() (f *os.File, path string, err error) {
 		return nil, "", fmt.Errorf("cannot seal the keeper's memory: %w", err)
 	}
 	return f, "/proc/self/fd/" + strconv.Itoa(fd), nil
+}
+
+// BuildInfo tells what the keeper's program was built from.
+func BuildInfo() (*buildinfo.BuildInfo, error) {
+	program, err := bin.ReadFile("bin/kelp-keeper")
+	if err != nil {
+		return nil, err
+	}
+	return buildinfo.Read(bytes.NewReader(program))
 }
 
 // Exec makes this process the keeper. It returns only when it fails.
