@@ -4,16 +4,21 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
 
 	"github.com/kelp-engine/kelp/userns"
 	"github.com/kelp-engine/kelp/userns/cgroup"
+	"github.com/kelp-engine/kelp/userns/footprint"
 )
 
 // logFileEnv tells a daemon the path of the file that its standard error is.
 const logFileEnv = "KELP_LOG_FILE"
+
+// settled is how long a start may take before its memory is given back.
+const settled = 3 * time.Second
 
 var daemonCommand = &cli.Command{
 	Name:  "daemon",
@@ -45,6 +50,7 @@ var daemonCommand = &cli.Command{
 		if cgroup.Probe().Evacuate {
 			o.Evacuate = cgroup.Evacuation
 		}
+		footprint.TrimAfter(settled)
 		return userns.Parent(o)
 	},
 }

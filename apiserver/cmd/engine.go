@@ -15,6 +15,7 @@ import (
 	"github.com/kelp-engine/kelp/engine"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/userns/daemonlog"
+	"github.com/kelp-engine/kelp/userns/footprint"
 )
 
 // engineEnv holds the engine's configuration; its presence makes this process
@@ -66,6 +67,7 @@ func runEngine(ctx context.Context) error {
 		return fmt.Errorf("cannot report to the keeper: %w", err)
 	}
 	slog.Info("the engine is up", "pid", os.Getpid())
+	footprint.TrimAfter(settled)
 	select {
 	case err := <-served:
 		return err

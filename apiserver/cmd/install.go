@@ -168,6 +168,10 @@ func uninstallUnits(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, "your systemd cannot be reached, so nothing was stopped (%v)\n", err)
 	}
 	for _, name := range there {
+		// Left over when systemd could not be reached.
+		for _, target := range []string{"default.target.wants", "sockets.target.wants"} {
+			os.Remove(filepath.Join(dir, target, name))
+		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("cannot remove the unit %s: %w", name, err)
 		}
