@@ -113,12 +113,17 @@ func (k *fakeKeeper) setStatus(id string, s keeper.Status) error {
 	return nil
 }
 
-func (k *fakeKeeper) Pause(_ context.Context, id string) error  { return k.setStatus(id, keeper.Paused) }
-func (k *fakeKeeper) Resume(_ context.Context, id string) error { return k.setStatus(id, keeper.Running) }
+func (k *fakeKeeper) Pause(_ context.Context, id string) error { return k.setStatus(id, keeper.Paused) }
+
+func (k *fakeKeeper) Resume(_ context.Context, id string) error {
+	return k.setStatus(id, keeper.Running)
+}
 
 func (k *fakeKeeper) Update(context.Context, string, specs.LinuxResources) error { return nil }
 
-func (k *fakeKeeper) Processes(context.Context, string) ([]int, error) { return []int{os.Getpid()}, nil }
+func (k *fakeKeeper) Processes(context.Context, string) ([]int, error) {
+	return []int{os.Getpid()}, nil
+}
 
 func (k *fakeKeeper) Tasks(context.Context) ([]keeper.Task, error) {
 	k.mu.Lock()
@@ -196,7 +201,8 @@ func (s *fakeStore) set(id string, there bool) {
 }
 
 func (s *fakeStore) CreateRootFS(_ context.Context, id, _ string) error { s.set(id, true); return nil }
-func (s *fakeStore) RemoveRootFS(id string) error                       { s.set(id, false); return nil }
+
+func (s *fakeStore) RemoveRootFS(id string) error { s.set(id, false); return nil }
 
 func (s *fakeStore) RootFSIDs() ([]string, error) {
 	s.mu.Lock()
