@@ -32,15 +32,15 @@ func (m *Manager) Wait(ref string, cond container.WaitCondition) (*Waiter, error
 	return &Waiter{c: c, cond: cond, from: c.Snapshot().Rests}, nil
 }
 
-// Result returns the exit code, and the error that kept the container from
-// running if there was one, once the condition holds.
+// Result returns the exit code once the condition holds, and what kept the
+// container from being removed if that failed.
 func (w *Waiter) Result(ctx context.Context) (code int, message string, err error) {
 	err = w.c.await(ctx, func(r *Record, _ *keeper.Task, gone bool) bool {
 		switch {
 		case gone:
 			return true
 		case w.cond == container.WaitConditionRemoved:
-			return false
+			return r.State == Dead
 		case w.cond == container.WaitConditionNextExit:
 			return r.Rests > w.from
 		default:
@@ -48,5 +48,8 @@ func (w *Waiter) Result(ctx context.Context) (code int, message string, err erro
 		}
 	})
 	r := w.c.Snapshot()
-	return r.ExitCode, r.Error, err
+	if r.State == Dead {
+		message = r.Error
+	}
+	return r.ExitCode, message, err
 }
