@@ -38,6 +38,7 @@ func routes() []route {
 		imageRoutes,
 		imageArchiveRoutes,
 		registryRoutes,
+		archiveRoutes,
 	)
 }
 

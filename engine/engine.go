@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"github.com/kelp-engine/kelp/engine/archive"
 	"github.com/kelp-engine/kelp/engine/attach"
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/events"
@@ -43,6 +44,7 @@ type Engine struct {
 	Execs      *exec.Manager
 	Attach     *attach.Manager
 	System     *system.Manager
+	Archives   *archive.Service
 	Events     *events.Bus
 
 	cfg    Config
@@ -136,6 +138,10 @@ func New(cfg Config) (*Engine, error) {
 		Volumes:    e.Volumes,
 		Listeners:  e.Events.Listeners,
 	})
+	if err != nil {
+		return nil, err
+	}
+	e.Archives, err = archive.NewService(archiveContainers{e.Containers}, e.Images, e.Volumes, filepath.Join(cfg.RuntimeDir, "views"), host.MaxID)
 	return e, err
 }
 

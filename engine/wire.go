@@ -6,6 +6,7 @@ import (
 	types "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/kelp-engine/kelp/engine/archive"
 	"github.com/kelp-engine/kelp/engine/attach"
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/exec"
@@ -110,6 +111,30 @@ type systemImages struct{ *image.Store }
 func (s systemImages) Count(ctx context.Context) (int, error) {
 	list, err := s.List(ctx, image.ListOptions{})
 	return len(list), err
+}
+
+// archiveContainers tells the archives of containers.
+type archiveContainers struct{ *container.Manager }
+
+// Find implements archive.Containers.
+func (a archiveContainers) Find(ref string) (archive.Container, error) {
+	c, err := a.Manager.Find(ref)
+	if err != nil {
+		return archive.Container{}, err
+	}
+	r := c.Snapshot()
+	out := archive.Container{ID: r.ID, Name: r.Name, User: r.Config.User, Mounts: r.Mounts, ReadOnly: r.HostConfig.ReadonlyRootfs}
+	if r.State.Running() {
+		out.Process = r.Process
+	}
+	return out, nil
+}
+
+// Publish implements archive.Containers.
+func (a archiveContainers) Publish(id string, action events.Action) {
+	if c, err := a.Manager.Find(id); err == nil {
+		a.Manager.Publish(c, action)
+	}
 }
 
 // containerVolumes gives containers their volumes.

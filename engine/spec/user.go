@@ -130,3 +130,10 @@ func readInRoot(root, name string) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// LookUser finds a user, and the group, that a container knows as name:
+// "user", "uid", either with ":group" or ":gid".
+func LookUser(rootfs, name string) (uid, gid uint32, err error) {
+	id, err := lookUser(rootfs, name, nil)
+	return id.uid, id.gid, err
+}
