@@ -27,6 +27,7 @@ type route struct {
 func routes() []route {
 	return slices.Concat(
 		systemRoutes,
+		networkRoutes,
 		volumeRoutes,
 		containerRoutes,
 		attachRoutes,

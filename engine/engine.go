@@ -18,6 +18,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/events"
 	"github.com/kelp-engine/kelp/engine/exec"
 	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/engine/network"
 	"github.com/kelp-engine/kelp/engine/record"
 	"github.com/kelp-engine/kelp/engine/spec"
 	"github.com/kelp-engine/kelp/engine/system"
@@ -41,6 +42,7 @@ type Engine struct {
 	Images     *image.Store
 	Transfer   *transfer.Manager
 	Volumes    *volume.Manager
+	Networks   *network.Manager
 	Execs      *exec.Manager
 	Attach     *attach.Manager
 	System     *system.Manager
@@ -97,6 +99,15 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	driver, _ := e.Images.Driver()
+	e.Networks, err = network.New(network.Options{
+		Dir:       filepath.Join(cfg.DataRoot, "networks"),
+		Sandboxes: e.keeper.Networks(),
+		Bridges:   e.keeper.Networks(),
+		Events:    e.Events,
+	})
+	if err != nil {
+		return nil, err
+	}
 	e.Containers, err = container.New(container.Options{
 		Dir:       filepath.Join(cfg.DataRoot, "containers"),
 		Host:      host,
@@ -107,7 +118,7 @@ func New(cfg Config) (*Engine, error) {
 		Prober:    e.keeper,
 		Images:    containerImages{e.Images},
 		RootFS:    e.Images,
-		Networks:  noNetworks{},
+		Networks:  containerNetworks{e.Networks},
 		Volumes:   containerVolumes{e.Volumes},
 		VolumeUse: e.Volumes,
 		Events:    e.Events,
@@ -116,6 +127,7 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e.Images.SetUsers(imageUsers{e.Containers})
+	e.Networks.SetContainers(networkContainers{e.Containers})
 	e.Execs, err = exec.New(exec.Options{
 		Dir:        filepath.Join(cfg.RuntimeDir, "execs"),
 		Host:       host,
@@ -157,9 +169,13 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err := e.Networks.Recover(ctx); err != nil {
+		return err
+	}
 	if err := e.Containers.Recover(ctx, last == nil || *last != now); err != nil {
 		return err
 	}
+	e.Networks.Sweep(ctx, networkContainers{e.Containers}.active)
 	if err := e.Execs.Recover(ctx); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/kelp-engine/kelp/engine/attach"
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/exec"
-	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/mounts"
 	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
@@ -144,24 +143,3 @@ type containerVolumes struct{ *volume.Manager }
 func (v containerVolumes) Prepare(ctx context.Context, id string, points []mounts.Point, rootfs func(context.Context) (string, func(), error)) ([]mounts.Point, error) {
 	return v.Manager.Prepare(ctx, id, points, rootfs)
 }
-
-// noNetworks connects containers that want no network of their own.
-type noNetworks struct{}
-
-// Attach implements container.Networks.
-func (noNetworks) Attach(_ context.Context, r *container.Record) (*container.Network, error) {
-	mode := r.HostConfig.NetworkMode
-	if mode.IsNone() || mode.IsHost() || mode.IsContainer() {
-		return &container.Network{}, nil
-	}
-	return nil, fault.NotImplemented("the network mode %q is not there yet", mode).WithHint("use --network none or host")
-}
-
-// Detach implements container.Networks.
-func (noNetworks) Detach(context.Context, string) error { return nil }
-
-// Remove implements container.Networks.
-func (noNetworks) Remove(context.Context, string) error { return nil }
-
-// Settings implements container.Networks.
-func (noNetworks) Settings(*container.Record) *types.NetworkSettings { return &types.NetworkSettings{} }

@@ -243,6 +243,7 @@ func (noNets) Attach(context.Context, *Record) (*Network, error) {
 }
 func (noNets) Detach(context.Context, string) error { return nil }
 func (noNets) Remove(context.Context, string) error { return nil }
+func (noNets) Renamed(context.Context, *Record) error { return nil }
 func (noNets) Settings(*Record) *container.NetworkSettings {
 	return &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{"none": {}}}
 }

@@ -76,6 +76,8 @@ type Networks interface {
 	Settings(r *Record) *container.NetworkSettings
 	// Remove forgets a container that is removed.
 	Remove(ctx context.Context, containerID string) error
+	// Renamed says that the container has a new name.
+	Renamed(ctx context.Context, r *Record) error
 }
 
 // Volumes makes and mounts what containers show of outside; volume.Manager is

@@ -1,0 +1,239 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/crashpoint"
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+// Container is what networks need to know of one.
+type Container struct {
+	ID, Name string
+	Running  bool
+	// Config and HostConfig as the client gave them; they are only read.
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	// Endpoints are the networks that the container is to be on, by name or
+	// id. Without any it is on the one of its network mode.
+	Endpoints map[string]*network.EndpointSettings
+}
+
+// Attachment is how a started container is connected.
+type Attachment struct {
+	// Sandbox is the id of the keeper's sandbox to start in; "" where the
+	// container has no namespace of its own to be prepared.
+	Sandbox string
+	// Hosts, Hostname and ResolvConf are contents of the files in /etc.
+	Hosts, Hostname, ResolvConf []byte
+}
+
+// wish is an endpoint that a container asks for.
+type wish struct {
+	net *Record
+	cfg *network.EndpointSettings // never nil
+}
+
+// Attach connects a container that is about to start. When it fails nothing
+// is left.
+func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error) {
+	mode := c.HostConfig.NetworkMode
+	if mode.IsNone() || mode.IsHost() || mode.IsContainer() {
+		return m.withoutNetwork(c)
+	}
+	wishes, err := m.wishes(c)
+	if err != nil {
+		return nil, err
+	}
+	links, err := m.legacyLinks(c)
+	if err != nil {
+		return nil, err
+	}
+	box, err := m.lease(c, wishes)
+	if err != nil {
+		return nil, err
+	}
+	state, err := m.makeSandbox(ctx, c, wishes, box)
+	if err != nil {
+		m.release(box.Endpoints)
+		return nil, err
+	}
+	crashpoint.Hit("network.attach.made")
+	m.mu.Lock()
+	m.attached[c.ID] = &attachment{state: state}
+	m.mu.Unlock()
+	for _, w := range wishes {
+		m.publish(w.net, events.ActionConnect, map[string]string{"container": c.ID})
+	}
+	a := &Attachment{Sandbox: c.ID, Hostname: hostnameFile(c), Hosts: hostsFile(c, state.Endpoints, links)}
+	a.ResolvConf, err = resolvFile(c, slices.ContainsFunc(wishes, func(w wish) bool { return !w.net.isDefault() }))
+	if err != nil {
+		return nil, errors.Join(err, m.Detach(ctx, c.ID))
+	}
+	return a, nil
+}
+
+// wishes resolves the networks that a container asks for.
+func (m *joints) wishes(c *Container) ([]wish, error) {
+	asked := c.Endpoints
+	if len(asked) == 0 {
+		asked = map[string]*network.EndpointSettings{string(c.HostConfig.NetworkMode): nil}
+	}
+	var all []wish
+	for ref, cfg := range asked {
+		r, err := m.find(ref)
+		if err != nil {
+			return nil, err
+		}
+		if r.Driver == driverNull {
+			continue // taken off its last network
+		}
+		if r.Driver != driverBridge {
+			return nil, fault.InvalidArgument("container cannot be connected to the network %s and to others", r.Name)
+		}
+		if slices.ContainsFunc(all, func(w wish) bool { return w.net == r }) {
+			return nil, fault.InvalidArgument("container is connected to the network %s twice", r.Name)
+		}
+		if cfg == nil {
+			cfg = &network.EndpointSettings{}
+		}
+		all = append(all, wish{r, cfg})
+	}
+	// Interfaces are numbered in the order in which they lead outside.
+	slices.SortFunc(all, func(a, b wish) int {
+		if a.cfg.GwPriority != b.cfg.GwPriority {
+			return b.cfg.GwPriority - a.cfg.GwPriority
+		}
+		return compareNames(a.net.Name, b.net.Name)
+	})
+	return all, nil
+}
+
+func compareNames(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// lease describes the container's sandbox and takes the addresses in it.
+func (m *joints) lease(c *Container, wishes []wish) (*keeper.Sandbox, error) {
+	s := &keeper.Sandbox{ID: c.ID, HostGateway: asksForHost(c)}
+	s.DNS.Servers = c.HostConfig.DNS
+	var err error
+	if s.Ports, err = ports(c, wishes); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.attached[c.ID] != nil {
+		return nil, fault.Conflict("container %s is connected already", c.Name)
+	}
+	for i, w := range wishes {
+		e, err := m.endpoint(c, w, fmt.Sprintf("%s%d", ifacePrefix(w.net), i))
+		if err != nil {
+			m.freeAll(s.Endpoints)
+			return nil, err
+		}
+		s.Endpoints = append(s.Endpoints, e)
+	}
+	return s, nil
+}
+
+func ifacePrefix(r *Record) string {
+	if p := r.Options[optIfacePrefix]; p != "" {
+		return p
+	}
+	return "eth"
+}
+
+// release gives addresses back.
+func (m *table) release(endpoints []keeper.Endpoint) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.freeAll(endpoints)
+}
+
+// freeAll is release.
+//
+// Preconditions: m.mu is held.
+func (m *table) freeAll(endpoints []keeper.Endpoint) {
+	for _, e := range endpoints {
+		m.free(e.NetworkID, addrs(e.Addresses))
+	}
+}
+
+// makeSandbox has the keeper make the networks and the sandbox. One that an
+// earlier attempt left is replaced.
+func (m *Manager) makeSandbox(ctx context.Context, c *Container, wishes []wish, s *keeper.Sandbox) (keeper.SandboxState, error) {
+	if err := m.o.Sandboxes.ReleaseSandbox(ctx, c.ID); err != nil {
+		return keeper.SandboxState{}, err
+	}
+	for _, w := range wishes {
+		if err := m.o.Bridges.EnsureNetwork(ctx, w.net.keeper()); err != nil {
+			return keeper.SandboxState{}, err
+		}
+	}
+	state, err := m.o.Sandboxes.CreateSandbox(ctx, *s)
+	if err != nil && len(s.Ports) > 0 && len(s.Endpoints) > 0 {
+		return state, fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", c.Name, s.Endpoints[0].EndpointID, err)
+	}
+	return state, err
+}
+
+// Detach disconnects a container that has ended, or whose start an earlier
+// engine left half done.
+func (m *Manager) Detach(ctx context.Context, containerID string) error {
+	if err := m.o.Sandboxes.ReleaseSandbox(ctx, containerID); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	a := m.attached[containerID]
+	delete(m.attached, containerID)
+	if a == nil {
+		m.mu.Unlock()
+		return nil
+	}
+	m.freeAll(a.state.Endpoints)
+	var left []*Record
+	for _, e := range a.state.Endpoints {
+		if r := m.networks[e.NetworkID]; r != nil {
+			left = append(left, r)
+		}
+	}
+	m.mu.Unlock()
+	for _, r := range left {
+		m.publish(r, events.ActionDisconnect, map[string]string{"container": containerID})
+	}
+	return nil
+}
+
+// withoutNetwork is the attachment of a container that has no network of its
+// own: none, the host's, or another container's.
+func (m *Manager) withoutNetwork(c *Container) (*Attachment, error) {
+	a := &Attachment{Hostname: hostnameFile(c)}
+	var err error
+	switch mode := c.HostConfig.NetworkMode; {
+	case mode.IsHost():
+		if a.Hosts, err = hostsOfHost(c); err != nil {
+			return nil, err
+		}
+	case mode.IsContainer():
+		return a, nil // the container shares the other's files
+	default:
+		a.Hosts = hostsFile(c, nil, nil)
+	}
+	a.ResolvConf, err = resolvOfHost(c)
+	return a, err
+}

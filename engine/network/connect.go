@@ -1,0 +1,221 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+// Connect puts a container, running or not, on one more network.
+func (m *Manager) Connect(ctx context.Context, ref string, req network.ConnectRequest) error {
+	r, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	return m.containers.EditNetworks(ctx, req.Container, func(ctx context.Context, c *Container) error {
+		if err := m.checkConnect(r, c); err != nil {
+			return err
+		}
+		cfg := req.EndpointConfig.Copy()
+		if cfg == nil {
+			cfg = &network.EndpointSettings{}
+		}
+		if err := checkEndpoint(wish{r, cfg}); err != nil {
+			return err
+		}
+		endpoints := m.named(c)
+		if m.live(c.ID) {
+			if err := m.connectLive(ctx, c, wish{r, cfg}); err != nil {
+				return err
+			}
+		}
+		delete(endpoints, network.NetworkNone) // what Disconnect left in place of nothing
+		endpoints[r.Name] = cfg
+		c.Endpoints = endpoints
+		return nil
+	})
+}
+
+// checkConnect refuses what cannot be connected.
+func (m *joints) checkConnect(r *Record, c *Container) error {
+	mode := c.HostConfig.NetworkMode
+	switch {
+	case mode.IsHost() || r.Driver == driverHost:
+		return fault.InvalidArgument("container cannot be connected to host network, nor disconnected from it")
+	case mode.IsContainer():
+		return fault.InvalidArgument("container sharing network namespace with another container or host cannot be connected to any other network")
+	case mode.IsNone() || r.Driver == driverNull:
+		return fault.InvalidArgument("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+	}
+	for ref := range m.named(c) {
+		if other, err := m.find(ref); err == nil && other == r {
+			return fault.PermissionDenied("endpoint with name %s already exists in network %s", c.Name, r.Name)
+		}
+	}
+	return nil
+}
+
+// named are the endpoints of a container, the implied one included.
+func (m *joints) named(c *Container) map[string]*network.EndpointSettings {
+	if len(c.Endpoints) > 0 {
+		return cloneEndpoints(c.Endpoints)
+	}
+	return map[string]*network.EndpointSettings{string(c.HostConfig.NetworkMode): {}}
+}
+
+// live says whether the container has a sandbox.
+func (m *joints) live(containerID string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.attached[containerID] != nil
+}
+
+// connectLive connects a running container.
+func (m *Manager) connectLive(ctx context.Context, c *Container, w wish) error {
+	m.mu.Lock()
+	for _, e := range m.connected(c.ID) {
+		if err := m.checkOverlap(w.net, e); err != nil {
+			m.mu.Unlock()
+			return err
+		}
+	}
+	e, err := m.endpoint(c, w, m.freeDevice(c.ID, ifacePrefix(w.net)))
+	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = m.o.Bridges.EnsureNetwork(ctx, w.net.keeper())
+	if err == nil {
+		err = m.o.Bridges.ConnectEndpoint(ctx, c.ID, e)
+	}
+	if err != nil {
+		m.release([]keeper.Endpoint{e})
+		return err
+	}
+	m.mu.Lock()
+	if a := m.attached[c.ID]; a != nil {
+		a.state.Endpoints = append(slices.Clone(a.state.Endpoints), e)
+	}
+	m.mu.Unlock()
+	m.publish(w.net, events.ActionConnect, map[string]string{"container": c.ID})
+	return nil
+}
+
+// checkOverlap refuses a network whose addresses a container already knows as
+// another network's.
+//
+// Preconditions: m.mu is held.
+func (m *joints) checkOverlap(r *Record, e keeper.Endpoint) error {
+	other := m.networks[e.NetworkID]
+	if other == nil {
+		return nil
+	}
+	for _, a := range r.IPAM.Config {
+		for _, b := range other.IPAM.Config {
+			if a.Subnet.Overlaps(b.Subnet) {
+				return fault.PermissionDenied("the container is on network %s, which has the addresses %s as well", other.Name, b.Subnet)
+			}
+		}
+	}
+	return nil
+}
+
+// freeDevice is the first interface name that the container does not have.
+//
+// Preconditions: m.mu is held.
+func (m *joints) freeDevice(containerID, prefix string) string {
+	used := m.connected(containerID)
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("%s%d", prefix, i)
+		if !slices.ContainsFunc(used, func(e keeper.Endpoint) bool { return e.Interface == name }) {
+			return name
+		}
+	}
+}
+
+// Disconnect takes a container, running or not, off a network.
+func (m *Manager) Disconnect(ctx context.Context, ref string, req network.DisconnectRequest) error {
+	r, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	return m.containers.EditNetworks(ctx, req.Container, func(ctx context.Context, c *Container) error {
+		if c.HostConfig.NetworkMode.IsHost() {
+			return fault.InvalidArgument("container cannot be disconnected from host network or connected to host network")
+		}
+		endpoints := m.named(c)
+		found := ""
+		for ref := range endpoints {
+			if other, err := m.find(ref); err == nil && other == r {
+				found = ref
+			}
+		}
+		if found == "" {
+			return fault.PermissionDenied("container %s is not connected to network %s", c.Name, r.Name)
+		}
+		if err := m.disconnectLive(ctx, c.ID, r); err != nil {
+			return err
+		}
+		delete(endpoints, found)
+		if len(endpoints) == 0 { // the mode must not imply it again
+			endpoints[network.NetworkNone] = &network.EndpointSettings{}
+		}
+		c.Endpoints = endpoints
+		return nil
+	})
+}
+
+// disconnectLive takes a container's live endpoint off, if there is one.
+func (m *Manager) disconnectLive(ctx context.Context, containerID string, r *Record) error {
+	m.mu.Lock()
+	e, on := m.users(r)[containerID]
+	m.mu.Unlock()
+	if !on {
+		return nil
+	}
+	if err := m.o.Bridges.DisconnectEndpoint(ctx, containerID, e.EndpointID); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	if a := m.attached[containerID]; a != nil {
+		a.state.Endpoints = slices.DeleteFunc(slices.Clone(a.state.Endpoints), func(o keeper.Endpoint) bool { return o.EndpointID == e.EndpointID })
+	}
+	m.freeAll([]keeper.Endpoint{e})
+	m.mu.Unlock()
+	m.publish(r, events.ActionDisconnect, map[string]string{"container": containerID})
+	return nil
+}
+
+// Renamed tells the networks that a container has another name.
+func (m *Manager) Renamed(ctx context.Context, c *Container) error {
+	m.mu.Lock()
+	endpoints := slices.Clone(m.connected(c.ID))
+	m.mu.Unlock()
+	for i, e := range endpoints {
+		r, err := m.find(e.NetworkID)
+		if err != nil || r.isDefault() {
+			continue
+		}
+		cfg := m.named(c)[r.Name]
+		if cfg == nil {
+			cfg = &network.EndpointSettings{}
+		}
+		names := dnsNames(c, cfg)
+		if err := m.o.Bridges.RenameEndpoint(ctx, c.ID, e.EndpointID, names); err != nil {
+			return err
+		}
+		endpoints[i].DNSNames = names
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a := m.attached[c.ID]; a != nil {
+		a.state.Endpoints = endpoints
+	}
+	return nil
+}

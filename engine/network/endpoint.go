@@ -1,0 +1,172 @@
+package network
+
+import (
+	"crypto/rand"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+// optSysctls holds sysctls of an endpoint's interface, separated by commas;
+// IFNAME stands for the interface.
+const optSysctls = "com.docker.network.endpoint.sysctls"
+
+// endpoint describes a container's endpoint and takes its addresses.
+//
+// Preconditions: m.mu is held.
+func (m *joints) endpoint(c *Container, w wish, device string) (keeper.Endpoint, error) {
+	if err := checkEndpoint(w); err != nil {
+		return keeper.Endpoint{}, err
+	}
+	e := keeper.Endpoint{
+		NetworkID: w.net.ID, EndpointID: newID(), Interface: device, Priority: w.cfg.GwPriority,
+	}
+	if !w.net.isDefault() {
+		e.DNSNames, e.Links = dnsNames(c, w.cfg), links(w.cfg)
+	}
+	var err error
+	if e.Sysctls, err = endpointSysctls(w.cfg.DriverOpts[optSysctls]); err != nil {
+		return e, err
+	}
+	for _, s := range w.net.IPAM.Config {
+		a, err := m.allocate(w.net, s, wantedAddress(w.cfg, s.Subnet.Addr().Is6()))
+		if err != nil {
+			m.free(w.net.ID, addrs(e.Addresses))
+			return e, err
+		}
+		m.take(w.net.ID, []netip.Addr{a.Addr()})
+		e.Addresses = append(e.Addresses, a)
+	}
+	e.MAC = macFor(w.cfg, e.Addresses).String()
+	if w.cfg.IPAMConfig != nil {
+		for _, a := range w.cfg.IPAMConfig.LinkLocalIPs {
+			e.Addresses = append(e.Addresses, netip.PrefixFrom(a, linkLocalBits(a)))
+		}
+	}
+	return e, nil
+}
+
+func linkLocalBits(a netip.Addr) int {
+	if a.Is6() {
+		return 64
+	}
+	return 16
+}
+
+// checkEndpoint refuses what Docker refuses on the network.
+func checkEndpoint(w wish) error {
+	if w.net.isDefault() {
+		if len(w.cfg.Aliases) > 0 {
+			return fault.InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+		}
+		if wantedAddress(w.cfg, false).IsValid() || wantedAddress(w.cfg, true).IsValid() {
+			return fault.InvalidArgument("user specified IP address is supported on user defined networks only")
+		}
+	}
+	for _, ipv6 := range []bool{false, true} {
+		if wantedAddress(w.cfg, ipv6).IsValid() && !w.net.hasFamily(ipv6) {
+			return fault.InvalidArgument("network %s has no addresses of the family of %s", w.net.Name, wantedAddress(w.cfg, ipv6))
+		}
+	}
+	if n := len(w.cfg.MacAddress); n != 0 && (n != 6 || w.cfg.MacAddress[0]&1 != 0) {
+		return fault.InvalidArgument("invalid MAC address %s: a container needs a unicast address of six bytes", w.cfg.MacAddress)
+	}
+	if w.cfg.IPAMConfig != nil {
+		for _, a := range w.cfg.IPAMConfig.LinkLocalIPs {
+			if !a.IsLinkLocalUnicast() {
+				return fault.InvalidArgument("invalid link-local IP address %s", a)
+			}
+		}
+	}
+	for name := range w.cfg.DriverOpts {
+		if name != optSysctls {
+			return fault.InvalidArgument("unknown driver option %s of the connection to network %s", name, w.net.Name)
+		}
+	}
+	return nil
+}
+
+func wantedAddress(cfg *network.EndpointSettings, ipv6 bool) netip.Addr {
+	switch {
+	case cfg.IPAMConfig == nil:
+		return netip.Addr{}
+	case ipv6:
+		return cfg.IPAMConfig.IPv6Address
+	}
+	return cfg.IPAMConfig.IPv4Address.Unmap()
+}
+
+// macFor returns the address asked for, or one made from the IPv4 address: it
+// then stays with the address, whoever has it next.
+func macFor(cfg *network.EndpointSettings, addrs []netip.Prefix) net.HardwareAddr {
+	if len(cfg.MacAddress) > 0 {
+		return net.HardwareAddr(cfg.MacAddress)
+	}
+	for _, a := range addrs {
+		if a.Addr().Is4() {
+			ip := a.Addr().As4()
+			return net.HardwareAddr{0x02, 0x42, ip[0], ip[1], ip[2], ip[3]}
+		}
+	}
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac)
+	mac[0], mac[1] = 0x02, 0x42
+	return mac
+}
+
+// shortID is the part of an id that people use.
+func shortID(id string) string { return id[:min(len(id), 12)] }
+
+// dnsNames are what others on the network may call the container; the first
+// one answers reverse look-ups.
+func dnsNames(c *Container, cfg *network.EndpointSettings) []string {
+	names := []string{c.Name}
+	names = append(names, cfg.Aliases...)
+	names = append(names, shortID(c.ID), c.Config.Hostname)
+	var unique []string
+	for _, n := range names {
+		if n != "" && !slices.Contains(unique, n) {
+			unique = append(unique, n)
+		}
+	}
+	return unique
+}
+
+// links are names for other containers that only this one knows: each
+// "name:alias", or a name alone.
+func links(cfg *network.EndpointSettings) map[string]string {
+	if len(cfg.Links) == 0 {
+		return nil
+	}
+	all := map[string]string{}
+	for _, l := range cfg.Links {
+		name, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = name
+		}
+		all[strings.ToLower(alias)] = strings.ToLower(name)
+	}
+	return all
+}
+
+func endpointSysctls(text string) (map[string]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	all := map[string]string{}
+	for part := range strings.SplitSeq(text, ",") {
+		name, value, ok := strings.Cut(part, "=")
+		fields := strings.Split(name, ".")
+		if !ok || len(fields) < 5 || fields[0] != "net" || fields[3] != "IFNAME" {
+			return nil, fault.InvalidArgument("invalid sysctl %q: it must read net.FAMILY.KIND.IFNAME.NAME=VALUE", part)
+		}
+		all[name] = value
+	}
+	return all, nil
+}

@@ -1,0 +1,212 @@
+package network
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/netstack/dns"
+)
+
+// resolverAddress is where the keeper's resolver is in a sandbox.
+const resolverAddress = "127.0.0.11"
+
+// hostGateway in an extra host stands for the host.
+const hostGateway = "host-gateway"
+
+// defaultHosts begin every hosts file.
+const defaultHosts = "127.0.0.1\tlocalhost\n" +
+	"::1\tlocalhost ip6-localhost ip6-loopback\n" +
+	"fe00::\tip6-localnet\n" +
+	"ff00::\tip6-mcastprefix\n" +
+	"ff02::1\tip6-allnodes\n" +
+	"ff02::2\tip6-allrouters\n"
+
+func hostnameFile(c *Container) []byte {
+	if c.Config.Hostname == "" {
+		return nil
+	}
+	return []byte(c.Config.Hostname + "\n")
+}
+
+// hostsFile is the hosts file of a container with endpoints, and lines for
+// its links.
+func hostsFile(c *Container, endpoints []keeper.Endpoint, links []hostLine) []byte {
+	var b bytes.Buffer
+	b.WriteString(defaultHosts)
+	writeExtraHosts(&b, c)
+	for _, l := range links {
+		fmt.Fprintf(&b, "%s\t%s\n", l.addr, strings.Join(l.names, " "))
+	}
+	names := c.Config.Hostname
+	if c.Config.Domainname != "" {
+		names = c.Config.Hostname + "." + c.Config.Domainname + " " + c.Config.Hostname
+	}
+	for _, e := range endpoints {
+		for _, a := range e.Addresses {
+			if names != "" && !a.Addr().IsLinkLocalUnicast() {
+				fmt.Fprintf(&b, "%s\t%s\n", a.Addr(), names)
+			}
+		}
+	}
+	return b.Bytes()
+}
+
+// hostLine is a line of a hosts file.
+type hostLine struct {
+	addr  netip.Addr
+	names []string
+}
+
+// splitExtraHost reads "name:address" or "name=address".
+func splitExtraHost(text string) (name, addr string, ok bool) {
+	i := strings.IndexAny(text, ":=")
+	if i <= 0 {
+		return "", "", false
+	}
+	return text[:i], strings.Trim(text[i+1:], "[]"), true
+}
+
+func writeExtraHosts(b *bytes.Buffer, c *Container) {
+	for _, text := range c.HostConfig.ExtraHosts {
+		name, addr, ok := splitExtraHost(text)
+		switch {
+		case !ok: // refused at create
+		case addr != hostGateway:
+			fmt.Fprintf(b, "%s\t%s\n", addr, name)
+		case c.HostConfig.NetworkMode.IsHost():
+			fmt.Fprintf(b, "127.0.0.1\t%s\n", name)
+		default:
+			fmt.Fprintf(b, "%s\t%s\n", keeper.HostGateway4, name)
+		}
+	}
+}
+
+// asksForHost says whether the container may reach the host's loopback.
+func asksForHost(c *Container) bool {
+	return slices.ContainsFunc(c.HostConfig.ExtraHosts, func(text string) bool {
+		_, addr, ok := splitExtraHost(text)
+		return ok && addr == hostGateway
+	})
+}
+
+// hostsOfHost is the host's own file with the container's extra hosts.
+func hostsOfHost(c *Container) ([]byte, error) {
+	own, err := readOptional("/etc/hosts")
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the host's names: %w", err)
+	}
+	b := bytes.NewBuffer(own)
+	if len(own) > 0 && own[len(own)-1] != '\n' {
+		b.WriteByte('\n')
+	}
+	writeExtraHosts(b, c)
+	return b.Bytes(), nil
+}
+
+// resolvFile is the resolv.conf of a container on networks. On the default
+// network alone, resolvers that the container names are asked directly.
+func resolvFile(c *Container, userDefined bool) ([]byte, error) {
+	conf, err := hostConf(c)
+	if err != nil {
+		return nil, err
+	}
+	if userDefined || len(c.HostConfig.DNS) == 0 {
+		conf.Servers = []netip.Addr{netip.MustParseAddr(resolverAddress)}
+	}
+	if userDefined && !slices.ContainsFunc(conf.Options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		conf.Options = append(conf.Options, "ndots:0")
+	}
+	return formatResolvConf(conf), nil
+}
+
+// resolvOfHost is the resolv.conf of a container without networks of its own.
+func resolvOfHost(c *Container) ([]byte, error) {
+	conf, err := hostConf(c)
+	if err != nil {
+		return nil, err
+	}
+	return formatResolvConf(conf), nil
+}
+
+// hostConf is the host's resolv.conf as the container changes it.
+func hostConf(c *Container) (dns.ResolvConf, error) {
+	b, err := readOptional(hostResolvConf)
+	if err != nil {
+		return dns.ResolvConf{}, fmt.Errorf("cannot read the host's resolvers: %w", err)
+	}
+	conf := dns.ParseResolvConf(b)
+	h := c.HostConfig
+	if len(h.DNS) > 0 {
+		conf.Servers = h.DNS
+	}
+	if len(h.DNSSearch) > 0 {
+		conf.Search = slices.DeleteFunc(slices.Clone(h.DNSSearch), func(s string) bool { return s == "." })
+	}
+	if len(h.DNSOptions) > 0 {
+		conf.Options = slices.Clone(h.DNSOptions)
+	}
+	return conf, nil
+}
+
+func formatResolvConf(conf dns.ResolvConf) []byte {
+	var b bytes.Buffer
+	b.WriteString("# Written by kelp at the container's start.\n\n")
+	for _, s := range conf.Servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(conf.Search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(conf.Search, " "))
+	}
+	if len(conf.Options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(conf.Options, " "))
+	}
+	return b.Bytes()
+}
+
+// legacyLinks are the lines for the links of a container on the default
+// network, which knows no names.
+func (m *joints) legacyLinks(c *Container) ([]hostLine, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var lines []hostLine
+	for _, l := range c.HostConfig.Links {
+		name, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = name
+		}
+		name, alias = strings.TrimPrefix(name, "/"), alias[strings.LastIndexByte(alias, '/')+1:]
+		line, ok := m.linkLine(name, alias)
+		if !ok {
+			return nil, fault.InvalidArgument("Cannot link to a non running container: /%s AS /%s/%s", name, c.Name, alias)
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
+}
+
+// linkLine finds the default network's address of a running container.
+//
+// Preconditions: m.mu is held.
+func (m *joints) linkLine(name, alias string) (hostLine, bool) {
+	for id, a := range m.attached {
+		own := m.containers.NameOf(id)
+		if own != name && id != name && shortID(id) != name {
+			continue
+		}
+		for _, e := range a.state.Endpoints {
+			if r := m.networks[e.NetworkID]; r != nil && r.isDefault() && len(e.Addresses) > 0 {
+				names := []string{alias, shortID(id)}
+				if own != alias {
+					names = append(names, own)
+				}
+				return hostLine{e.Addresses[0].Addr(), names}, true
+			}
+		}
+	}
+	return hostLine{}, false
+}

@@ -1,0 +1,168 @@
+package network
+
+import (
+	"crypto/rand"
+	"net/netip"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/vishvananda/netlink"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+)
+
+// Pool is a range that is cut into subnets of Size bits.
+type Pool struct {
+	Base netip.Prefix
+	Size int
+}
+
+// DefaultPools are those of Docker.
+func DefaultPools() []Pool {
+	pools := make([]Pool, 0, 16)
+	for second := byte(17); second <= 31; second++ {
+		pools = append(pools, Pool{netip.PrefixFrom(netip.AddrFrom4([4]byte{172, second, 0, 0}), 16), 16})
+	}
+	return append(pools, Pool{netip.MustParsePrefix("192.168.0.0/16"), 20})
+}
+
+// freeSubnet returns an IPv4 subnet that no network and no route of the host
+// has a part of: containers could not reach the host's side of it.
+//
+// Preconditions: m.mu is held, or m is not shared yet.
+func (m *table) freeSubnet() (netip.Prefix, error) {
+	var used []netip.Prefix
+	for _, r := range m.networks {
+		for _, c := range r.IPAM.Config {
+			used = append(used, c.Subnet)
+		}
+	}
+	used = append(used, hostRoutes()...)
+	for _, pool := range m.o.Pools {
+		for s := netip.PrefixFrom(pool.Base.Addr(), pool.Size); pool.Base.Contains(s.Addr()); {
+			if !overlapsAny(s, used) {
+				return s, nil
+			}
+			next, ok := after(s)
+			if !ok {
+				break
+			}
+			s = next
+		}
+	}
+	return netip.Prefix{}, fault.Internal("all predefined address pools have been fully subnetted").
+		WithHint("remove networks with 'docker network prune', or name a --subnet")
+}
+
+func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {
+	for _, o := range others {
+		if p.Overlaps(o) {
+			return true
+		}
+	}
+	return false
+}
+
+// after returns the subnet that follows one of the same size.
+func after(p netip.Prefix) (netip.Prefix, bool) {
+	next := last(p).Next()
+	return netip.PrefixFrom(next, p.Bits()), next.IsValid()
+}
+
+// last returns the highest address of a subnet.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < len(b)*8; bit++ {
+		b[bit/8] |= 1 << (7 - bit%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// hostRoutes are the networks that the host has routes to, its default routes
+// apart. A host that cannot tell has none.
+func hostRoutes() []netip.Prefix {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil
+	}
+	var all []netip.Prefix
+	for _, r := range routes {
+		if r.Dst == nil {
+			continue
+		}
+		a, ok := netip.AddrFromSlice(r.Dst.IP)
+		if bits, _ := r.Dst.Mask.Size(); ok && bits > 0 {
+			all = append(all, netip.PrefixFrom(a.Unmap(), bits))
+		}
+	}
+	return all
+}
+
+// uniqueLocal returns a random subnet for local use (RFC 4193).
+func uniqueLocal() netip.Prefix {
+	var b [16]byte
+	rand.Read(b[1:6])
+	b[0] = 0xfd
+	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
+}
+
+// allocate takes an address of a subnet: want when it is valid, else the
+// lowest that is free.
+//
+// Preconditions: m.mu is held.
+func (m *table) allocate(r *Record, c network.IPAMConfig, want netip.Addr) (netip.Prefix, error) {
+	if want.IsValid() {
+		if !c.Subnet.Contains(want) {
+			return netip.Prefix{}, fault.InvalidArgument("invalid address %s: it does not belong to the subnet %s of network %s", want, c.Subnet, r.Name)
+		}
+		if m.taken(r, c, want) {
+			return netip.Prefix{}, fault.PermissionDenied("Address already in use")
+		}
+		return netip.PrefixFrom(want, c.Subnet.Bits()), nil
+	}
+	within := c.Subnet
+	if c.IPRange.IsValid() {
+		within = c.IPRange
+	}
+	for a := within.Masked().Addr(); a.IsValid() && within.Contains(a); a = a.Next() {
+		if !m.taken(r, c, a) {
+			return netip.PrefixFrom(a, c.Subnet.Bits()), nil
+		}
+	}
+	return netip.Prefix{}, fault.Internal("no available IPv4 addresses on this network's address pools: %s (%s)", r.Name, r.ID)
+}
+
+// taken says whether an address cannot be given to a container.
+func (m *table) taken(r *Record, c network.IPAMConfig, a netip.Addr) bool {
+	if a == c.Gateway || a == c.Subnet.Masked().Addr() || a.Is4() && c.Subnet.Bits() < 31 && a == last(c.Subnet) {
+		return true
+	}
+	for _, aux := range c.AuxAddress {
+		if a == aux {
+			return true
+		}
+	}
+	_, used := m.leases[a][r.ID]
+	return used
+}
+
+// take and free note which addresses of a network are in use.
+//
+// Preconditions: m.mu is held.
+func (m *table) take(networkID string, addrs []netip.Addr) {
+	for _, a := range addrs {
+		if m.leases[a] == nil {
+			m.leases[a] = holders{}
+		}
+		m.leases[a][networkID] = struct{}{}
+	}
+}
+
+func (m *table) free(networkID string, addrs []netip.Addr) {
+	for _, a := range addrs {
+		delete(m.leases[a], networkID)
+		if len(m.leases[a]) == 0 {
+			delete(m.leases, a)
+		}
+	}
+}

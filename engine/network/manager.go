@@ -1,0 +1,259 @@
+// Package network owns networks: their records and addresses, how containers
+// are connected to them, and what containers read of it in /etc.
+//
+// It must not touch the kernel (the keeper does), or know HTTP or how
+// containers are kept.
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/engine/record"
+)
+
+// Sandboxes makes containers' sandboxes; keeper.Networks is the real one.
+type Sandboxes interface {
+	CreateSandbox(ctx context.Context, s keeper.Sandbox) (keeper.SandboxState, error)
+	ReleaseSandbox(ctx context.Context, id string) error
+	ListSandboxes(ctx context.Context) ([]keeper.SandboxState, error)
+}
+
+// Bridges makes networks and connects sandboxes; keeper.Networks is the real
+// one.
+type Bridges interface {
+	EnsureNetwork(ctx context.Context, n keeper.Network) error
+	RemoveNetwork(ctx context.Context, id string) error
+	ConnectEndpoint(ctx context.Context, sandboxID string, e keeper.Endpoint) error
+	DisconnectEndpoint(ctx context.Context, sandboxID, endpointID string) error
+	RenameEndpoint(ctx context.Context, sandboxID, endpointID string, names []string) error
+}
+
+// Containers are those that networks connect.
+type Containers interface {
+	// NameOf returns a container's name, or "" when there is no such one.
+	NameOf(id string) string
+	// EditNetworks lets change alter the endpoints of a container on which
+	// no other operation works meanwhile, and saves them.
+	EditNetworks(ctx context.Context, ref string, change func(ctx context.Context, c *Container) error) error
+}
+
+// Publisher tells the world what happens to networks.
+type Publisher interface {
+	Publish(typ events.Type, action events.Action, id string, attrs map[string]string)
+}
+
+// Options of a Manager.
+type Options struct {
+	Dir       string // of the records
+	Sandboxes Sandboxes
+	Bridges   Bridges
+	Events    Publisher
+	// Pools are where networks that name no subnet take theirs from; none
+	// means DefaultPools.
+	Pools []Pool
+}
+
+// Manager holds all networks and connects containers to them.
+type Manager struct{ *joints }
+
+// joints are the connections of running containers.
+type joints struct {
+	*table
+	attached   map[string]*attachment // by container
+	containers Containers
+}
+
+// attachment is a container's live sandbox.
+type attachment struct {
+	state keeper.SandboxState
+}
+
+// table holds the networks and their addresses.
+type table struct {
+	o     Options
+	store *record.Store[Record]
+
+	mu       sync.Mutex             // guards joints as well
+	networks map[string]*Record     // by id; a Record is never changed
+	leases   map[netip.Addr]holders // addresses in use
+}
+
+// holders are the networks, by id, on which an address is in use: several may
+// have the same.
+type holders map[string]struct{}
+
+// New opens the networks in o.Dir and makes the predefined ones. Call
+// SetContainers and Recover before anything else.
+func New(o Options) (*Manager, error) {
+	if len(o.Pools) == 0 {
+		o.Pools = DefaultPools()
+	}
+	t := &table{o: o, networks: map[string]*Record{}, leases: map[netip.Addr]holders{}}
+	var err error
+	if t.store, err = record.NewStore[Record](o.Dir, record.Options{Schema: 1}); err != nil {
+		return nil, err
+	}
+	all, broken, err := t.store.All()
+	if err != nil {
+		return nil, err
+	}
+	for id, err := range broken {
+		slog.Error("cannot read a network's record", "network", id, "error", err)
+	}
+	t.networks = all
+	if err := t.makePredefined(); err != nil {
+		return nil, err
+	}
+	return &Manager{&joints{table: t, attached: map[string]*attachment{}}}, nil
+}
+
+// SetContainers wires the containers, which know networks in turn.
+func (m *Manager) SetContainers(c Containers) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.containers = c
+}
+
+// makePredefined saves the networks that every engine has.
+func (m *table) makePredefined() error {
+	for _, p := range []struct{ name, driver string }{
+		{network.NetworkBridge, driverBridge}, {network.NetworkHost, driverHost}, {network.NetworkNone, driverNull},
+	} {
+		if slices.ContainsFunc(m.all(), func(r *Record) bool { return r.Name == p.name }) {
+			continue
+		}
+		r := newRecord(p.name, p.driver)
+		if p.driver == driverBridge {
+			r.EnableIPv4 = true
+			r.Options = map[string]string{optDefaultBridge: "true", optICC: "true", optMasquerade: "true", optHostBinding: "0.0.0.0", optBridgeName: "docker0", optMTU: "1500"}
+			subnet, err := m.freeSubnet()
+			if err != nil {
+				return err
+			}
+			r.IPAM.Config = []network.IPAMConfig{{Subnet: subnet, Gateway: subnet.Addr().Next()}}
+		}
+		if err := m.store.Save(r.ID, r); err != nil {
+			return fmt.Errorf("cannot save the network %s: %w", p.name, err)
+		}
+		m.networks[r.ID] = r
+	}
+	return nil
+}
+
+// Recover learns from the keeper which containers are connected.
+func (m *Manager) Recover(ctx context.Context) error {
+	boxes, err := m.o.Sandboxes.ListSandboxes(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot list the networks in use: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range boxes {
+		m.attached[b.ID] = &attachment{state: b}
+		for _, e := range b.Endpoints {
+			m.take(e.NetworkID, addrs(e.Addresses))
+		}
+	}
+	return nil
+}
+
+// Sweep releases the sandboxes of containers that do not run; the containers
+// have been recovered.
+func (m *Manager) Sweep(ctx context.Context, running func(containerID string) bool) {
+	m.mu.Lock()
+	var gone []string
+	for id := range m.attached {
+		if !running(id) {
+			gone = append(gone, id)
+		}
+	}
+	m.mu.Unlock()
+	for _, id := range gone {
+		if err := m.Detach(ctx, id); err != nil {
+			slog.Warn("cannot release the network of a container that does not run", "container", id, "error", err)
+		}
+	}
+}
+
+func addrs(prefixes []netip.Prefix) []netip.Addr {
+	all := make([]netip.Addr, len(prefixes))
+	for i, p := range prefixes {
+		all[i] = p.Addr()
+	}
+	return all
+}
+
+// all returns the networks in the order of their creation.
+//
+// Preconditions: m.mu is held, or m is not shared yet.
+func (m *table) all() []*Record {
+	all := make([]*Record, 0, len(m.networks))
+	for _, r := range m.networks {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b *Record) int { return a.Created.Compare(b.Created) })
+	return all
+}
+
+// find returns the network with a name, an id or the start of an id.
+func (m *table) find(ref string) (*Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.findLocked(ref)
+}
+
+func (m *table) findLocked(ref string) (*Record, error) {
+	if ref == network.NetworkDefault {
+		ref = network.NetworkBridge
+	}
+	if r := m.networks[ref]; r != nil {
+		return r, nil
+	}
+	var starts []*Record
+	for _, r := range m.networks {
+		if r.Name == ref {
+			return r, nil
+		}
+		if ref != "" && len(ref) < len(r.ID) && r.ID[:len(ref)] == ref {
+			starts = append(starts, r)
+		}
+	}
+	switch len(starts) {
+	case 1:
+		return starts[0], nil
+	case 0:
+		return nil, fault.NotFound("network %s not found", ref)
+	}
+	return nil, fault.InvalidArgument("network %s is ambiguous (%d matches found on name)", ref, len(starts))
+}
+
+func (m *table) publish(r *Record, action events.Action, attrs map[string]string) {
+	all := map[string]string{"name": r.Name, "type": r.Driver}
+	for k, v := range attrs {
+		all[k] = v
+	}
+	m.o.Events.Publish(events.NetworkEventType, action, r.ID, all)
+}
+
+// hostResolvConf is the host's own, which containers' files start from.
+const hostResolvConf = "/etc/resolv.conf"
+
+func readOptional(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}

@@ -1,0 +1,108 @@
+package network
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"maps"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+// Drivers.
+const (
+	driverBridge = "bridge"
+	driverHost   = "host"
+	driverNull   = "null"
+)
+
+// The options of bridge networks that kelp knows.
+const (
+	optDefaultBridge = "com.docker.network.bridge.default_bridge"
+	optBridgeName    = "com.docker.network.bridge.name"
+	optICC           = "com.docker.network.bridge.enable_icc"
+	optMasquerade    = "com.docker.network.bridge.enable_ip_masquerade"
+	optHostBinding   = "com.docker.network.bridge.host_binding_ipv4"
+	optMTU           = "com.docker.network.driver.mtu"
+	optIfacePrefix   = "com.docker.network.container_iface_prefix"
+)
+
+// Record is a network as it lies on disk.
+type Record struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Created    time.Time         `json:"created"`
+	Driver     string            `json:"driver"`
+	EnableIPv4 bool              `json:"enable_ipv4,omitempty"`
+	EnableIPv6 bool              `json:"enable_ipv6,omitempty"`
+	IPAM       network.IPAM      `json:"ipam"`
+	Internal   bool              `json:"internal,omitempty"`
+	Attachable bool              `json:"attachable,omitempty"`
+	Options    map[string]string `json:"options,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+}
+
+func newRecord(name, driver string) *Record {
+	return &Record{
+		ID: newID(), Name: name, Created: time.Now().UTC(), Driver: driver,
+		IPAM: network.IPAM{Driver: "default"},
+	}
+}
+
+func newID() string {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// predefined says whether the network is one that every engine has.
+func (r *Record) predefined() bool {
+	return r.Name == network.NetworkBridge || r.Name == network.NetworkHost || r.Name == network.NetworkNone
+}
+
+// isDefault says whether it is the network of containers that name none; it
+// knows no names.
+func (r *Record) isDefault() bool { return r.Name == network.NetworkBridge }
+
+// api is the network as clients see it.
+func (r *Record) api() network.Network {
+	n := network.Network{
+		Name: r.Name, ID: r.ID, Created: r.Created, Scope: "local", Driver: r.Driver,
+		EnableIPv4: r.EnableIPv4, EnableIPv6: r.EnableIPv6, IPAM: r.IPAM,
+		Internal: r.Internal, Attachable: r.Attachable,
+		Options: map[string]string{}, Labels: map[string]string{},
+	}
+	maps.Copy(n.Options, r.Options)
+	maps.Copy(n.Labels, r.Labels)
+	if n.IPAM.Config == nil {
+		n.IPAM.Config = []network.IPAMConfig{}
+	}
+	return n
+}
+
+// keeper is the network as the keeper makes it.
+func (r *Record) keeper() keeper.Network {
+	n := keeper.Network{
+		ID: r.ID, Name: r.Name, Bridge: r.Options[optBridgeName],
+		Internal: r.Internal, Isolated: r.Options[optICC] == "false",
+	}
+	n.MTU, _ = strconv.Atoi(r.Options[optMTU]) // checked at create
+	for _, c := range r.IPAM.Config {
+		n.Subnets = append(n.Subnets, keeper.Subnet{Prefix: c.Subnet, Gateway: c.Gateway})
+	}
+	return n
+}
+
+// gateway returns the network's own address of a family.
+func (r *Record) gateway(ipv6 bool) netip.Addr {
+	for _, c := range r.IPAM.Config {
+		if c.Subnet.Addr().Is6() == ipv6 {
+			return c.Gateway
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,132 @@
+package network
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/keeper"
+)
+
+// Settings shows how a container is connected, or would be when it ran.
+func (m *Manager) Settings(c *Container) *container.NetworkSettings {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &container.NetworkSettings{Ports: network.PortMap{}, Networks: map[string]*network.EndpointSettings{}}
+	mode := c.HostConfig.NetworkMode
+	if mode.IsContainer() {
+		return s
+	}
+	live := m.attached[c.ID]
+	if live != nil {
+		s.SandboxID, s.SandboxKey = c.ID, live.state.Path
+		s.Ports = portMap(c, live.state.Bound)
+	}
+	asked := c.Endpoints
+	if len(asked) == 0 {
+		asked = map[string]*network.EndpointSettings{string(mode): nil}
+	}
+	for ref, cfg := range asked {
+		name, e := ref, cfg.Copy()
+		if e == nil {
+			e = &network.EndpointSettings{}
+		}
+		if r, err := m.findLocked(ref); err == nil {
+			name, e.NetworkID = r.Name, r.ID
+			if live != nil {
+				fill(e, r, live.state.Endpoints)
+			}
+			if !r.isDefault() && r.Driver == driverBridge {
+				e.DNSNames = dnsNames(c, e)
+			}
+		}
+		s.Networks[name] = e
+	}
+	return s
+}
+
+// fill adds to e what the live endpoint on the network has.
+func fill(e *network.EndpointSettings, r *Record, live []keeper.Endpoint) {
+	i := slices.IndexFunc(live, func(l keeper.Endpoint) bool { return l.NetworkID == r.ID })
+	if i < 0 {
+		return
+	}
+	e.EndpointID = live[i].EndpointID
+	_ = e.MacAddress.UnmarshalText([]byte(live[i].MAC)) // of our own making
+	for _, a := range live[i].Addresses {
+		switch {
+		case a.Addr().IsLinkLocalUnicast():
+		case a.Addr().Is4():
+			e.IPAddress, e.IPPrefixLen, e.Gateway = a.Addr(), a.Bits(), r.gateway(false)
+		default:
+			e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway = a.Addr(), a.Bits(), r.gateway(true)
+		}
+	}
+	if r.Internal {
+		e.Gateway, e.IPv6Gateway = network.EndpointSettings{}.Gateway, network.EndpointSettings{}.IPv6Gateway
+	}
+}
+
+// inspect shows a network with the containers that are connected to it.
+//
+// Preconditions: m.mu is held.
+func (m *joints) inspect(r *Record) network.Inspect {
+	in := network.Inspect{Network: r.api(), Containers: map[string]network.EndpointResource{}}
+	for id, a := range m.attached {
+		for _, e := range a.state.Endpoints {
+			if e.NetworkID == r.ID {
+				in.Containers[id] = m.resource(id, e)
+			}
+		}
+	}
+	return in
+}
+
+func (m *joints) resource(containerID string, e keeper.Endpoint) network.EndpointResource {
+	res := network.EndpointResource{Name: m.containers.NameOf(containerID), EndpointID: e.EndpointID}
+	_ = res.MacAddress.UnmarshalText([]byte(e.MAC)) // of our own making
+	for _, a := range e.Addresses {
+		switch {
+		case a.Addr().IsLinkLocalUnicast():
+		case a.Addr().Is4():
+			res.IPv4Address = a
+		default:
+			res.IPv6Address = a
+		}
+	}
+	return res
+}
+
+// users are the containers connected to a network, by id.
+//
+// Preconditions: m.mu is held.
+func (m *joints) users(r *Record) map[string]keeper.Endpoint {
+	all := map[string]keeper.Endpoint{}
+	for id, a := range m.attached {
+		for _, e := range a.state.Endpoints {
+			if e.NetworkID == r.ID {
+				all[id] = e
+			}
+		}
+	}
+	return all
+}
+
+// connected lists the networks that a live container is on.
+//
+// Preconditions: m.mu is held.
+func (m *joints) connected(containerID string) []keeper.Endpoint {
+	if a := m.attached[containerID]; a != nil {
+		return a.state.Endpoints
+	}
+	return nil
+}
+
+func cloneEndpoints(e map[string]*network.EndpointSettings) map[string]*network.EndpointSettings {
+	if e == nil {
+		return map[string]*network.EndpointSettings{}
+	}
+	return maps.Clone(e)
+}

@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"context"
+
+	types "github.com/moby/moby/api/types/container"
+	networktypes "github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/container"
+	"github.com/kelp-engine/kelp/engine/network"
+)
+
+// containerNetworks connects containers to networks.
+type containerNetworks struct{ *network.Manager }
+
+// networkView is what networks know of a container.
+func networkView(r *container.Record) *network.Container {
+	return &network.Container{
+		ID: r.ID, Name: r.Name, Running: r.State.Running(),
+		Config: r.Config, HostConfig: r.HostConfig, Endpoints: r.Networks,
+	}
+}
+
+// Attach implements container.Networks.
+func (n containerNetworks) Attach(ctx context.Context, r *container.Record) (*container.Network, error) {
+	a, err := n.Manager.Attach(ctx, networkView(r))
+	if err != nil {
+		return nil, err
+	}
+	return &container.Network{Sandbox: a.Sandbox, Hosts: a.Hosts, Hostname: a.Hostname, ResolvConf: a.ResolvConf}, nil
+}
+
+// Settings implements container.Networks.
+func (n containerNetworks) Settings(r *container.Record) *types.NetworkSettings {
+	return n.Manager.Settings(networkView(r))
+}
+
+// Remove implements container.Networks: nothing is kept of a container that
+// is not attached.
+func (n containerNetworks) Remove(ctx context.Context, id string) error { return n.Detach(ctx, id) }
+
+// Renamed implements container.Networks.
+func (n containerNetworks) Renamed(ctx context.Context, r *container.Record) error {
+	return n.Manager.Renamed(ctx, networkView(r))
+}
+
+// networkContainers shows containers to networks.
+type networkContainers struct{ *container.Manager }
+
+// NameOf implements network.Containers.
+func (c networkContainers) NameOf(id string) string {
+	found, err := c.Find(id)
+	if err != nil {
+		return ""
+	}
+	return found.Snapshot().Name
+}
+
+// EditNetworks implements network.Containers.
+func (c networkContainers) EditNetworks(ctx context.Context, ref string, change func(context.Context, *network.Container) error) error {
+	return c.Manager.EditNetworks(ctx, ref, func(ctx context.Context, r *container.Record) (map[string]*networktypes.EndpointSettings, error) {
+		v := networkView(r)
+		err := change(ctx, v)
+		return v.Endpoints, err
+	})
+}
+
+// active says whether a container runs, or is on the way there.
+func (c networkContainers) active(id string) bool {
+	found, err := c.Find(id)
+	if err != nil {
+		return false
+	}
+	switch found.Snapshot().State {
+	case container.Creating, container.Created, container.Exited, container.Removing, container.Dead:
+		return false
+	}
+	return true
+}
