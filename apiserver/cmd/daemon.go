@@ -2,13 +2,17 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
+	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/userns"
 	"github.com/kelp-engine/kelp/userns/cgroup"
 	"github.com/kelp-engine/kelp/userns/footprint"
@@ -32,6 +36,11 @@ var daemonCommand = &cli.Command{
 		if err != nil {
 			return err
 		}
+		unlock, err := lockDaemon(s.DataRoot)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 		r, err := findRunning(c.Context, s)
 		if err == nil {
 			return attend(c.Context, s, r)
@@ -53,6 +62,28 @@ var daemonCommand = &cli.Command{
 		footprint.TrimAfter(settled)
 		return userns.Parent(o)
 	},
+}
+
+// lockDaemon makes this the only `kelp daemon` of the data root.
+func lockDaemon(dataRoot string) (unlock func(), err error) {
+	err = os.MkdirAll(dataRoot, 0o700)
+	var f *os.File
+	if err == nil {
+		f, err = os.OpenFile(filepath.Join(dataRoot, "daemon.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	if err != nil {
+		return nil, fault.Unavailable("cannot use the data root %s: %w", dataRoot, err).
+			WithHint("choose a directory that you can write to with --data-root")
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fault.Conflict("another 'kelp daemon' runs on the data root %s", dataRoot).
+				WithHint("stop it with 'kelp stop', or choose another data root, and another XDG_RUNTIME_DIR, for this one")
+		}
+		return nil, fmt.Errorf("cannot lock the data root %s: %w", dataRoot, err)
+	}
+	return func() { f.Close() }, nil
 }
 
 // attend stays with a keeper that outlived its `kelp daemon`, as if it had

@@ -38,6 +38,9 @@ func LockData(dataRoot, runtimeDir, socket string) (*os.File, error) {
 	if err := os.MkdirAll(dataRoot, 0o700); err != nil {
 		return nil, dataError(dataRoot, err)
 	}
+	if err := checkOwner(dataRoot); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(filepath.Join(dataRoot, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, dataError(dataRoot, err)
@@ -54,6 +57,24 @@ func LockData(dataRoot, runtimeDir, socket string) (*os.File, error) {
 		return nil, dataError(dataRoot, err)
 	}
 	return f, nil
+}
+
+// checkOwner refuses a data root that others could write to: what they put
+// there would run as the user.
+func checkOwner(dataRoot string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dataRoot, &st); err != nil {
+		return dataError(dataRoot, err)
+	}
+	switch {
+	case int(st.Uid) != os.Getuid():
+		return fault.PermissionDenied("the data root %s does not belong to you", dataRoot).
+			WithHint("choose a directory of your own with --data-root")
+	case st.Mode&0o022 != 0:
+		return fault.PermissionDenied("other users may write to the data root %s (mode %#o)", dataRoot, st.Mode&0o7777).
+			WithHint("run: chmod go-w %s", dataRoot)
+	}
+	return nil
 }
 
 func lockPatiently(f *os.File) error {

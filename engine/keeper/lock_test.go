@@ -34,6 +34,18 @@ func TestLockData(t *testing.T) {
 	again.Close()
 }
 
+func TestLockDataThatOthersCouldWriteTo(t *testing.T) {
+	root := t.TempDir()
+	for _, mode := range []os.FileMode{0o777, 0o770, 0o1777} {
+		if err := os.Chmod(root, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LockData(root, "/run", "/run/s"); !errdefs.IsPermissionDenied(err) || !strings.Contains(err.Error(), "chmod go-w") {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+}
+
 func TestFindHolderBelievesNoStaleFile(t *testing.T) {
 	f, err := LockData(t.TempDir(), "/run", "/run/s")
 	if err != nil {

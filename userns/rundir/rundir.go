@@ -57,6 +57,9 @@ func MakePrivate(dir string) error {
 		return fault.InvalidArgument("the runtime directory %s is too long for a unix socket in it: %d bytes, %d at most", dir, len(dir), most).
 			WithHint("set XDG_RUNTIME_DIR to a shorter path")
 	}
+	if err := checkParent(filepath.Dir(dir)); err != nil {
+		return err
+	}
 	if err := os.Mkdir(dir, 0o700); err == nil {
 		return os.Chmod(dir, 0o700) // an umask may have taken the owner's bits away
 	} else if !errors.Is(err, os.ErrExist) {
@@ -76,6 +79,24 @@ func MakePrivate(dir string) error {
 	case st.Mode&0o077 != 0:
 		return fault.PermissionDenied("the runtime directory %s is open to other users (mode %#o)", dir, st.Mode&0o777).
 			WithHint("run: chmod 700 %s", dir)
+	}
+	return nil
+}
+
+// checkParent refuses a directory in which somebody else could put another
+// directory in the place of ours.
+func checkParent(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("cannot look at %s: %w", dir, err)
+	}
+	switch {
+	case st.Uid != 0 && int(st.Uid) != os.Getuid():
+		return fault.PermissionDenied("the directory %s belongs to uid %d, not to you (uid %d)", dir, st.Uid, os.Getuid()).
+			WithHint("set XDG_RUNTIME_DIR to a directory of your own")
+	case st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0:
+		return fault.PermissionDenied("in the directory %s everybody may replace what belongs to you (mode %#o)", dir, st.Mode&0o7777).
+			WithHint("set XDG_RUNTIME_DIR to a directory of your own")
 	}
 	return nil
 }
