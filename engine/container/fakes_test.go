@@ -241,8 +241,8 @@ type noNets struct{}
 func (noNets) Attach(context.Context, *Record) (*Network, error) {
 	return &Network{Hostname: []byte("c\n")}, nil
 }
-func (noNets) Detach(context.Context, string) error { return nil }
-func (noNets) Remove(context.Context, string) error { return nil }
+func (noNets) Detach(context.Context, string) error   { return nil }
+func (noNets) Remove(context.Context, string) error   { return nil }
 func (noNets) Renamed(context.Context, *Record) error { return nil }
 func (noNets) Settings(*Record) *container.NetworkSettings {
 	return &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{"none": {}}}
