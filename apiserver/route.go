@@ -40,6 +40,7 @@ func routes() []route {
 		imageArchiveRoutes,
 		registryRoutes,
 		archiveRoutes,
+		commitRoutes,
 	)
 }
 

@@ -70,6 +70,9 @@ func openStore(o Options, driver string) (storage.Store, error) {
 	options := types.StoreOptions{GraphRoot: o.GraphRoot, RunRoot: o.RunRoot, GraphDriverName: driver}
 	switch driver {
 	case driverOverlay:
+		if strings.ContainsAny(o.GraphRoot, ",:\\") {
+			return nil, fault.NotImplemented("overlay mounts allow no comma, colon or backslash in the path %s", o.GraphRoot)
+		}
 		home := filepath.Join(o.GraphRoot, driverOverlay)
 		runHome := filepath.Join(o.RunRoot, driverOverlay)
 		if err := os.MkdirAll(home, 0o700); err != nil {

@@ -121,7 +121,7 @@ func (r *removal) hasTagOf(repository string) bool {
 func (r *removal) byID(ctx context.Context) error {
 	if singleReference(r.names) {
 		if c := r.conflict(r.im, r.force, false); c != nil {
-			return c.err
+			return c
 		}
 		for _, n := range append([]reference.Named(nil), r.names...) {
 			if err := r.untag(n); err != nil {
@@ -172,14 +172,14 @@ func (r *removal) untag(n reference.Named) error {
 }
 
 // delete deletes the image, whatever names it still has, and those that it
-// was made from. When it was only untagged, a container that keeps the image
-// is no error.
+// was made from. When it was untagged before, it is no error that a container
+// or another image keeps it.
 func (r *removal) delete(ctx context.Context, untagged bool) error {
 	if c := r.conflict(r.im, r.force, true); c != nil {
-		if untagged && c.used {
+		if untagged {
 			return nil
 		}
-		return c.err
+		return c
 	}
 	for _, n := range append([]reference.Named(nil), r.names...) {
 		if err := r.untag(n); err != nil {
@@ -202,42 +202,36 @@ func (r *removal) delete(ctx context.Context, untagged bool) error {
 	return nil
 }
 
-// inUse is why an image cannot be deleted.
-type inUse struct {
-	err  *fault.Error
-	used bool // by a container
-}
-
-func conflictf(im *Image, hard, used bool, format string, args ...any) *inUse {
+func conflictf(im *Image, hard bool, format string, args ...any) *fault.Error {
 	how := "must be forced"
 	if hard {
 		how = "cannot be forced"
 	}
 	args = append([]any{short(im.ID), how}, args...)
-	return &inUse{fault.Conflict("conflict: unable to delete %s (%s) - "+format, args...), used}
+	return fault.Conflict("conflict: unable to delete %s (%s) - "+format, args...)
 }
 
 // conflict returns what stands against deleting im. Force leaves only what
 // would break: running containers and images made from it. names says whether
 // references count.
-func (r *removal) conflict(im *Image, force, names bool) *inUse {
+func (r *removal) conflict(im *Image, force, names bool) *fault.Error {
 	if r.hasChild(im) {
-		return conflictf(im, true, false, "image has dependent child images")
+		return conflictf(im, true, "image has dependent child images")
 	}
 	users := r.usersOf(im.ID)
 	for _, u := range users {
 		if u.Running {
-			return conflictf(im, true, true, "image is being used by running container %s", short(u.ID))
+			return conflictf(im, true, "image is being used by running container %s", short(u.ID))
 		}
 	}
 	if force {
 		return nil
 	}
 	if names && im == r.im && len(r.names) > 0 {
-		return conflictf(im, false, false, "image is referenced in multiple repositories")
+		return conflictf(im, false, "image is referenced in multiple repositories")
 	}
 	if len(users) > 0 {
-		return conflictf(im, false, true, "image is being used by stopped container %s", short(users[0].ID))
+		return conflictf(im, false, "image is being used by stopped container %s", short(users[0].ID))
 	}
 	return nil
 }

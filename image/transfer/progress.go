@@ -17,6 +17,7 @@ type meter struct {
 	id       string
 	status   string
 	now      int64
+	told     int64 // of now, in the last message
 	size     int64
 	last     time.Time
 	progress Progress
@@ -30,8 +31,8 @@ func newMeter(r io.Reader, size int64, id, status string, progress Progress) *me
 func (m *meter) Read(b []byte) (int, error) {
 	n, err := m.r.Read(b)
 	m.now += int64(n)
-	if t := time.Now(); t.Sub(m.last) >= progressInterval || err != nil && m.now > 0 {
-		m.last = t
+	if t := time.Now(); m.now > m.told && (t.Sub(m.last) >= progressInterval || err != nil) {
+		m.last, m.told = t, m.now
 		m.progress(jsonstream.Message{
 			ID: m.id, Status: m.status, Progress: &jsonstream.Progress{Current: m.now, Total: max(m.size, 0)},
 		})
