@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 
@@ -80,15 +81,9 @@ func New(cfg Config) (*Engine, error) {
 	if e.boots, err = record.NewStore[boot](filepath.Join(cfg.DataRoot, "engine"), record.Options{Schema: 1}); err != nil {
 		return nil, err
 	}
-	e.Images, err = image.Open(image.Options{
-		GraphRoot: filepath.Join(cfg.DataRoot, "storage"),
-		RunRoot:   filepath.Join(cfg.RuntimeDir, "storage"),
-		Events:    e.Events,
-	})
-	if err != nil {
+	if err := e.openImages(); err != nil {
 		return nil, err
 	}
-	e.Transfer = transfer.New(e.Images, transfer.Options{UserAgent: "kelp/" + Version()})
 	e.Volumes, err = volume.NewManager(volume.Config{
 		Dir:    filepath.Join(cfg.DataRoot, "volumes"),
 		Run:    filepath.Join(cfg.RuntimeDir, "volumes"),
@@ -155,6 +150,24 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e.Archives, err = archive.NewService(archiveContainers{e.Containers}, e.Images, e.Volumes, filepath.Join(cfg.RuntimeDir, "views"), host.MaxID)
 	return e, err
+}
+
+// openImages opens the image store and what moves images.
+func (e *Engine) openImages() (err error) {
+	e.Images, err = image.Open(image.Options{
+		GraphRoot: filepath.Join(e.cfg.DataRoot, "storage"),
+		RunRoot:   filepath.Join(e.cfg.RuntimeDir, "storage"),
+		Events:    e.Events,
+	})
+	if err != nil {
+		return err
+	}
+	o := transfer.Options{UserAgent: "kelp/" + Version(), CertDirs: []string{"/etc/docker/certs.d"}}
+	if dir, err := os.UserConfigDir(); err == nil {
+		o.CertDirs = append([]string{filepath.Join(dir, "docker", "certs.d")}, o.CertDirs...)
+	}
+	e.Transfer = transfer.New(e.Images, o)
+	return nil
 }
 
 // Recover brings records, mounts and processes into agreement after whatever
