@@ -67,16 +67,10 @@ func New(cfg Config) (*Engine, error) {
 	if !filepath.IsAbs(cfg.DataRoot) || !filepath.IsAbs(cfg.RuntimeDir) {
 		return nil, fmt.Errorf("the data root %q and the runtime directory %q must be absolute paths", cfg.DataRoot, cfg.RuntimeDir)
 	}
-	host, err := spec.Probe()
+	host, cgroups, err := probe()
 	if err != nil {
 		return nil, err
 	}
-	cgroups := cgroup.Probe()
-	host.Controllers = map[string]bool{}
-	for _, c := range cgroups.Controllers {
-		host.Controllers[c] = true
-	}
-	host.CgroupNamespace = cgroups.Driver != cgroup.None
 	e := &Engine{cfg: cfg, keeper: keeper.NewClient(cfg.RuntimeDir), Events: events.NewBus()}
 	if e.boots, err = record.NewStore[boot](filepath.Join(cfg.DataRoot, "engine"), record.Options{Schema: 1}); err != nil {
 		return nil, err
@@ -168,6 +162,18 @@ func (e *Engine) openImages() (err error) {
 	}
 	e.Transfer = transfer.New(e.Images, o)
 	return nil
+}
+
+// probe finds out what the machine lets containers have.
+func probe() (spec.Host, cgroup.Info, error) {
+	cgroups := cgroup.Probe()
+	host, err := spec.Probe()
+	host.Controllers = map[string]bool{}
+	for _, c := range cgroups.Controllers {
+		host.Controllers[c] = true
+	}
+	host.CgroupNamespace = cgroups.Driver != cgroup.None
+	return host, cgroups, err
 }
 
 // Recover brings records, mounts and processes into agreement after whatever
