@@ -166,7 +166,7 @@ func (e *Engine) openImages() (err error) {
 
 // probe finds out what the machine lets containers have.
 func probe() (spec.Host, cgroup.Info, error) {
-	cgroups := cgroup.Probe()
+	cgroups := usableCgroups(cgroup.Probe())
 	host, err := spec.Probe()
 	host.Controllers = map[string]bool{}
 	for _, c := range cgroups.Controllers {
