@@ -53,7 +53,7 @@ func TestProbe(t *testing.T) {
 				{"sys/fs/cgroup/unified/u/cgroup.controllers": "\n"},
 			},
 			"sys/fs/cgroup/unified",
-			Info{Driver: FS, Version: 1, Base: "/u", Evacuate: true},
+			Info{Driver: None, Version: 1},
 		},
 		{
 			"outside of the namespace",
