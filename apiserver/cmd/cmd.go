@@ -41,7 +41,7 @@ func Main(args []string) int {
 		Description: usage,
 		Version:     engine.Version(),
 		Commands: []*cli.Command{
-			envCommand, statusCommand, stopCommand, doctorCommand, dockerCommand, installCommand, uninstallCommand, demoCommand, daemonCommand, versionCommand,
+			envCommand, statusCommand, stopCommand, doctorCommand, dockerCommand, installCommand, uninstallCommand, demoCommand, daemonCommand, completionCommand, versionCommand,
 		},
 		EnableBashCompletion: true,
 		Suggest:              true,
@@ -52,6 +52,7 @@ func Main(args []string) int {
 	app.OnUsageError = usageError
 	for _, c := range app.Commands {
 		c.OnUsageError = usageError
+		c.HideHelpCommand = true
 	}
 	return run(app, args)
 }

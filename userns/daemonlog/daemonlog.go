@@ -51,6 +51,7 @@ func Setup(process string, o Options) {
 		h = slog.NewJSONHandler(w, opts)
 	}
 	slog.SetDefault(slog.New(h).With("process", process))
+	adoptLogrus(level)
 }
 
 // bounded writes to fds, which are all the file at path, in which several

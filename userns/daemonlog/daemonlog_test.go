@@ -3,12 +3,14 @@ package daemonlog
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 )
 
@@ -76,5 +78,24 @@ func TestBoundedGoesOnWithoutItsDirectory(t *testing.T) {
 	}
 	if _, err := b.Write([]byte("hello\n")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestLogrusIsAdopted(t *testing.T) {
+	old := slog.Default()
+	defer slog.SetDefault(old)
+	var out bytes.Buffer
+	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
+	adoptLogrus(slog.LevelInfo)
+	logrus.WithError(os.ErrNotExist).WithField("n", 7).Warn("a library warns")
+	logrus.Debug("details")
+	got := out.String()
+	for _, want := range []string{"level=WARN", `msg="a library warns"`, `error="file does not exist"`, "n=7"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+	if strings.Contains(got, "details") {
+		t.Errorf("details at level info: %s", got)
 	}
 }

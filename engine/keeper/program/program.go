@@ -8,12 +8,12 @@
 package program
 
 import (
-	"bytes"
 	"debug/buildinfo"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -58,13 +58,15 @@ func Open() (f *os.File, path string, err error) {
 	return f, "/proc/self/fd/" + strconv.Itoa(fd), nil
 }
 
-// BuildInfo tells what the keeper's program was built from.
+// BuildInfo tells what the keeper's program was built from. It reads no more
+// of it than that takes.
 func BuildInfo() (*buildinfo.BuildInfo, error) {
-	program, err := bin.ReadFile("bin/kelp-keeper")
+	f, err := bin.Open("bin/kelp-keeper")
 	if err != nil {
 		return nil, err
 	}
-	return buildinfo.Read(bytes.NewReader(program))
+	defer f.Close()
+	return buildinfo.Read(f.(io.ReaderAt)) // as every file of an embed.FS is
 }
 
 // Exec makes this process the keeper. It returns only when it fails.
