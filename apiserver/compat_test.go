@@ -108,7 +108,7 @@ func TestDiskUsageShapes(t *testing.T) {
 func TestParseTime(t *testing.T) {
 	for text, want := range map[string]time.Time{
 		"":                     {},
-		"0":                    {},
+		"0":                    time.Unix(0, 0),
 		"1700000000":           time.Unix(1700000000, 0),
 		"1700000000.5":         time.Unix(1700000000, 500000000),
 		"1700000000.000000001": time.Unix(1700000000, 1),
@@ -143,7 +143,7 @@ func TestNegotiate(t *testing.T) {
 func FuzzParseTime(f *testing.F) {
 	f.Add("1700000000.5")
 	f.Fuzz(func(t *testing.T, text string) {
-		if got, err := parseTime(text); err == nil && got.IsZero() && text != "" && text != "0" && got.Unix() == 0 {
+		if got, err := parseTime(text); err == nil && got.IsZero() && text != "" {
 			t.Errorf("%q", text)
 		}
 	})

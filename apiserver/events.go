@@ -61,7 +61,7 @@ func (s *Server) events(_ context.Context, r *request) (response, error) {
 }
 
 // time reads a point in time in seconds since 1970, with up to nine decimal
-// places. Absent and 0 are the zero time.
+// places. Absent is the zero time.
 func (r *request) time(name string) (time.Time, error) {
 	t, err := parseTime(r.query(name))
 	if err != nil {

@@ -89,7 +89,9 @@ func readLogQuery(r *request) (q logs.Query, err error) {
 	if q.Since, err = r.time("since"); err != nil {
 		return q, err
 	}
-	q.Until, err = r.time("until")
+	if r.query("until") != "0" { // which clients send for none
+		q.Until, err = r.time("until")
+	}
 	return q, err
 }
 

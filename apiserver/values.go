@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// parseTime reads seconds since 1970 with up to nine decimal places; "" and
-// "0" are the zero time.
+// parseTime reads seconds since 1970 with up to nine decimal places; "" is the
+// zero time.
 func parseTime(text string) (time.Time, error) {
-	if text == "" || text == "0" {
+	if text == "" {
 		return time.Time{}, nil
 	}
 	whole, fraction, _ := strings.Cut(text, ".")

@@ -130,13 +130,13 @@ func (m *Manager) Inspect(ctx context.Context, id string) (container.ExecInspect
 	if _, err := m.o.Containers.Lookup(r.Container); err != nil {
 		return container.ExecInspectResponse{}, err
 	}
-	if r.State == Running && isClosed(x.started) {
+	if r.State == Running {
 		// Clients ask right after the output has ended: the keeper knows of
 		// the end before it has told everybody.
 		if t, err := m.o.Processes.Task(ctx, r.ref()); err == nil && t.Status == keeper.Exited {
 			m.exited(context.WithoutCancel(ctx), t)
-			r = x.record()
 		}
+		r = x.record() // it was told, and forgotten there, meanwhile
 	}
 	return response(&r), nil
 }
@@ -235,12 +235,3 @@ func (m *Manager) runs(containerID string) bool {
 }
 
 func isNotFound(err error) bool { return errors.Is(err, errdefs.ErrNotFound) }
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}

@@ -22,35 +22,58 @@ func (m *Manager) Recover(ctx context.Context) error {
 		slog.Warn("left out an exec whose record cannot be read", "exec", id, "error", err)
 		_ = m.store.DeleteRecent(id)
 	}
+	var unknown []*instance
 	for _, r := range docs {
 		x := m.add(*r)
-		if r.State == Running {
-			m.recoverRunning(ctx, x)
-		}
 		close(x.started)
+		if r.State == Running && !m.adopt(ctx, x) {
+			unknown = append(unknown, x)
+		}
 	}
 	m.prune()
 	ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	m.done.Go(func() { m.watch(ctx) })
+	if len(unknown) > 0 {
+		m.done.Go(func() { m.giveUp(ctx, unknown) })
+	}
 	return nil
 }
 
-// recoverRunning finds out what became of a process that was about to start
-// when the last engine died. An end that came since is told by watch.
-func (m *Manager) recoverRunning(ctx context.Context, x *instance) {
+// adopt takes up a process that the last engine had started. An end that came
+// since is told by watch.
+func (m *Manager) adopt(ctx context.Context, x *instance) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.rec.State == Exited {
+		return true
+	}
 	t, err := m.o.Processes.Task(ctx, x.rec.ref())
 	if err == nil {
 		x.rec.PID = t.PID
-		return
+		return true
 	}
 	if !isNotFound(err) {
 		slog.Error("cannot ask for an exec's process", "exec", x.rec.ID, "error", err)
 	}
-	x.rec.State, x.rec.ExitCode, x.rec.Ended = Exited, 126, time.Now().UTC()
-	if err := m.save(&x.rec); err != nil {
-		slog.Error("cannot keep the end of an exec", "exec", x.rec.ID, "error", err)
+	return false
+}
+
+// patience is how long the keeper may take over a start that the last engine
+// had asked for.
+const patience = 10 * time.Second
+
+// giveUp sets execs to ended whose processes the keeper was never asked for,
+// or could not start.
+func (m *Manager) giveUp(ctx context.Context, unknown []*instance) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(patience):
+	}
+	for _, x := range unknown {
+		if !m.adopt(ctx, x) {
+			m.setFailed(x, 126)
+		}
 	}
 }
 

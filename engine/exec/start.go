@@ -143,13 +143,17 @@ func (s *Start) ended(r keeper.AttachResult, err error) {
 
 // failed records that the process could not be started.
 func (s *Start) failed(code int) {
-	s.x.mu.Lock()
-	defer s.x.mu.Unlock()
-	s.x.rec.State, s.x.rec.ExitCode, s.x.rec.Ended = Exited, code, time.Now().UTC()
-	if err := s.m.save(&s.x.rec); err != nil {
-		slog.Error("cannot keep the end of an exec", "exec", s.r.ID, "error", err)
-	}
+	s.m.setFailed(s.x, code)
 	close(s.x.started)
+}
+
+func (m *Manager) setFailed(x *instance, code int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.rec.State, x.rec.ExitCode, x.rec.Ended = Exited, code, time.Now().UTC()
+	if err := m.save(&x.rec); err != nil {
+		slog.Error("cannot keep the end of an exec", "exec", x.rec.ID, "error", err)
+	}
 }
 
 // exitCode is 127 for a command that is not there and 126 for one that cannot

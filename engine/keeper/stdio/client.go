@@ -151,8 +151,10 @@ func (c *Client) feed(h *Hub) error {
 	if _, err := stdin.Write(c.o.Buffered); err != nil {
 		return errInputClosed
 	}
-	// From socket to pipe the kernel splices.
-	_, err := io.Copy(stdin, c.conn)
+	// Not io.Copy alone: for splice it would keep pipes open for the next copy.
+	b := buffers.Get().(*[]byte)
+	defer buffers.Put(b)
+	_, err := io.CopyBuffer(struct{ io.Writer }{stdin}, struct{ io.Reader }{c.conn}, *b)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
 		return errInputClosed
 	}
