@@ -36,6 +36,14 @@ func eventFor(r *request, m events.Message) any {
 	return old
 }
 
+// statsFor returns statistics as the client's version knows them.
+func statsFor(r *request, s container.StatsResponse) container.StatsResponse {
+	if !r.since("1.52") {
+		s.OSType = ""
+	}
+	return s
+}
+
 // commit148 is a system.Commit that says which one was expected.
 type commit148 struct{ ID, Expected string }
 

@@ -32,6 +32,7 @@ func routes() []route {
 		containerRoutes,
 		attachRoutes,
 		eventRoutes,
+		statsRoutes,
 		absentRoutes,
 		execRoutes,
 		logRoutes,

@@ -22,6 +22,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/network"
 	"github.com/kelp-engine/kelp/engine/record"
 	"github.com/kelp-engine/kelp/engine/spec"
+	"github.com/kelp-engine/kelp/engine/stats"
 	"github.com/kelp-engine/kelp/engine/system"
 	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
@@ -46,6 +47,7 @@ type Engine struct {
 	Networks   *network.Manager
 	Execs      *exec.Manager
 	Attach     *attach.Manager
+	Stats      *stats.Manager
 	System     *system.Manager
 	Archives   *archive.Service
 	Events     *events.Bus
@@ -127,6 +129,7 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e.Attach = attach.New(containerStreams{e.Containers}, e.keeper)
+	e.Stats = stats.New(containerStreams{e.Containers}, e.keeper)
 	e.System, err = system.New(system.Options{
 		Dir:        filepath.Join(cfg.DataRoot, "engine"),
 		DataRoot:   cfg.DataRoot,

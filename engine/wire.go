@@ -11,6 +11,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/exec"
 	"github.com/kelp-engine/kelp/engine/mounts"
+	"github.com/kelp-engine/kelp/engine/stats"
 	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
 )
@@ -73,6 +74,15 @@ func (s containerStreams) LookupAttach(ref string) (attach.Container, error) {
 		return attach.Container{}, err
 	}
 	return attach.Container{ID: r.ID, State: state, TTY: r.Config.Tty, OpenStdin: r.Config.OpenStdin}, nil
+}
+
+// LookupStats implements stats.Containers.
+func (s containerStreams) LookupStats(ref string) (stats.Container, error) {
+	r, _, err := s.lookup(ref)
+	if err != nil {
+		return stats.Container{}, err
+	}
+	return stats.Container{ID: r.ID, Name: r.Name, Running: r.State.Running()}, nil
 }
 
 // PublishOf implements exec.Containers and attach.Containers.
