@@ -120,7 +120,7 @@ func (differ) Close() error { return nil }
 // stageInFile keeps the plain stream for drivers that can only unpack onto a
 // parent. Unpacking it to a directory that is thrown away is what checks it.
 func (s layers) stageInFile(ctx context.Context, r io.Reader) (_ *Staged, err error) {
-	f, err := s.tempFile()
+	f, err := s.TempFile()
 	if err != nil {
 		return nil, err
 	}
@@ -145,8 +145,8 @@ func (s layers) stageInFile(ctx context.Context, r io.Reader) (_ *Staged, err er
 	return &Staged{DiffID: res.DiffID, Size: res.Size, store: s, spool: f}, res.TarSplit.Close()
 }
 
-// tempFile opens a file that is gone when it is closed.
-func (s layers) tempFile() (*os.File, error) {
+// TempFile opens a file that is gone when it is closed.
+func (s layers) TempFile() (*os.File, error) {
 	f, err := os.CreateTemp(s.tmp, "spool-")
 	if err != nil {
 		return nil, err

@@ -122,8 +122,11 @@ func Open(o Options) (*Store, error) {
 // repair removes what no finished operation left behind: files in work, and
 // layers that belong to neither an image nor a container.
 func (s *core) repair() error {
-	if err := os.RemoveAll(s.tmp); err != nil {
-		return err
+	// The library cleans its staging directory only when it is shut down.
+	for _, dir := range []string{s.tmp, filepath.Join(s.store.GraphRoot(), s.store.GraphDriverName(), "staging")} {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(s.tmp, 0o700); err != nil {
 		return err

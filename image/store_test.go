@@ -20,12 +20,12 @@ import (
 )
 
 // open opens a store in a new directory.
-func open(t *testing.T, driver string) *Store {
+func open(t testing.TB, driver string) *Store {
 	t.Helper()
 	return reopen(t, t.TempDir(), driver)
 }
 
-func reopen(t *testing.T, dir, driver string) *Store {
+func reopen(t testing.TB, dir, driver string) *Store {
 	t.Helper()
 	s, err := Open(Options{GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: driver})
 	if err != nil {
@@ -40,7 +40,7 @@ func reopen(t *testing.T, dir, driver string) *Store {
 }
 
 // put stores an image of the layers under the names.
-func put(t *testing.T, s *Store, layers []images.Layer, names ...string) *Image {
+func put(t testing.TB, s *Store, layers []images.Layer, names ...string) *Image {
 	t.Helper()
 	im, err := add(t, s, layers, names...)
 	if err != nil {
@@ -49,7 +49,7 @@ func put(t *testing.T, s *Store, layers []images.Layer, names ...string) *Image 
 	return im
 }
 
-func add(t *testing.T, s *Store, layers []images.Layer, names ...string) (*Image, error) {
+func add(t testing.TB, s *Store, layers []images.Layer, names ...string) (*Image, error) {
 	t.Helper()
 	doc := imageDocument{Image: ocispec.Image{Platform: hostPlatform(), RootFS: ocispec.RootFS{Type: "layers"}}}
 	staged := map[digest.Digest]*Staged{}
@@ -79,7 +79,7 @@ func add(t *testing.T, s *Store, layers []images.Layer, names ...string) (*Image
 	return s.Assemble(t.Context(), draft, staged)
 }
 
-func tarOf(t *testing.T, l images.Layer) []byte {
+func tarOf(t testing.TB, l images.Layer) []byte {
 	t.Helper()
 	b, err := l.Tar()
 	if err != nil {

@@ -31,7 +31,7 @@ func (t *tree) create(dirfd int, base string, make func() error) error {
 		}
 		err = make()
 	}
-	return spaceError(t.dir, err)
+	return SpaceError(t.dir, err)
 }
 
 func whiteoutAt(dirfd int, base string) bool {
@@ -80,7 +80,7 @@ func (t *tree) copyContent(fd int, size int64, content io.Reader) error {
 				continue
 			}
 			if err != nil {
-				return spaceError(t.dir, err)
+				return SpaceError(t.dir, err)
 			}
 			b = b[w:]
 		}
@@ -194,7 +194,7 @@ func (t *tree) setFileMeta(fd int, hdr *tar.Header) error {
 		}
 		err := unix.Fsetxattr(fd, name, []byte(value), 0)
 		if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EPERM) {
-			return fmt.Errorf("cannot set its attribute %s: %w", name, spaceError(t.dir, err))
+			return fmt.Errorf("cannot set its attribute %s: %w", name, SpaceError(t.dir, err))
 		}
 	}
 	return nil
@@ -258,7 +258,7 @@ func (t *tree) addWhiteout(hdr *tar.Header, name, base string) error {
 		return t.whiteoutExisting(parent, target)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot make a whiteout: %w", spaceError(t.dir, err))
+		return fmt.Errorf("cannot make a whiteout: %w", SpaceError(t.dir, err))
 	}
 	return nil
 }

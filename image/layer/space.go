@@ -36,8 +36,8 @@ func (s *spaceCheck) want(size int64) error {
 	return nil
 }
 
-// spaceError says in words that the disk is full.
-func spaceError(dir string, err error) error {
+// SpaceError says in words that the disk is full.
+func SpaceError(dir string, err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return noSpace(dir, err.Error())
 	}

@@ -149,7 +149,7 @@ func (t *tree) parentError(name string, err error) error {
 	var errno unix.Errno
 	switch {
 	case errors.As(err, &errno) && errno != unix.ENOTDIR && errno != unix.EEXIST && errno != unix.ELOOP:
-		return spaceError(t.dir, err)
+		return SpaceError(t.dir, err)
 	case t.underWhiteout(name):
 		return refused(errHidden.Error())
 	default:

@@ -11,9 +11,11 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -29,9 +31,8 @@ const (
 )
 
 // archive is an image archive that has been read once from its beginning to
-// its end. Its layers were unpacked as they came: nothing of it was written
-// to a temporary file. Which of them are wanted is known only afterwards,
-// because archives have their manifest last.
+// its end. Its layers were unpacked as they came. Which of them are wanted is
+// known only afterwards, because archives have their manifest last.
 type archive struct {
 	store *image.Store
 	// documents are the small files, by path.
@@ -40,9 +41,12 @@ type archive struct {
 	layers map[string]archived
 	// links are symbolic and hard links: old archives have them for layers
 	// that several images share.
-	links  map[string]string
+	links map[string]string
+	kept  int64 // bytes of documents
+
+	group  *errgroup.Group // unpacks compressed layers
+	mu     sync.Mutex      // of layers and staged, while group is at work
 	staged stagedSet
-	kept   int64 // bytes of documents
 }
 
 // archived is what became of a layer in the archive: its content's digest, or
@@ -54,7 +58,7 @@ type archived struct {
 }
 
 // readArchive reads an archive, plain or compressed.
-func readArchive(ctx context.Context, store *image.Store, r io.Reader, note func(name string, size int64) func(io.Reader) io.Reader) (_ *archive, err error) {
+func readArchive(ctx context.Context, store *image.Store, r io.Reader, note func(name string, size int64) func(io.Reader) io.Reader) (*archive, error) {
 	plain, _, err := layer.Decompress(untilDone(ctx, r))
 	if err != nil {
 		return nil, invalidArchive(err)
@@ -64,11 +68,19 @@ func readArchive(ctx context.Context, store *image.Store, r io.Reader, note func
 		store: store, documents: map[string][]byte{}, layers: map[string]archived{},
 		links: map[string]string{}, staged: stagedSet{},
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.close())
-		}
-	}()
+	a.group, ctx = errgroup.WithContext(ctx)
+	a.group.SetLimit(maxParallel)
+	err = a.readEntries(ctx, plain, note)
+	if werr := a.group.Wait(); werr != nil {
+		err = werr // what broke first
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+func (a *archive) readEntries(ctx context.Context, plain io.Reader, note func(string, int64) func(io.Reader) io.Reader) error {
 	tr := tar.NewReader(plain)
 	for n := 0; ; n++ {
 		hdr, err := tr.Next()
@@ -76,21 +88,21 @@ func readArchive(ctx context.Context, store *image.Store, r io.Reader, note func
 			break
 		}
 		if err != nil {
-			return nil, invalidArchive(err)
+			return invalidArchive(err)
 		}
 		if n == maxArchiveEntries {
-			return nil, fault.InvalidArgument("invalid image archive: it has more than %d entries", maxArchiveEntries)
+			return fault.InvalidArgument("invalid image archive: it has more than %d entries", maxArchiveEntries)
 		}
 		if err := a.addEntry(ctx, hdr, tr, note); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	// What follows the end of the archive belongs to the stream: a compressed
 	// one keeps its checksum there.
 	if _, err := io.Copy(io.Discard, plain); err != nil {
-		return nil, invalidArchive(err)
+		return invalidArchive(err)
 	}
-	return a, nil
+	return nil
 }
 
 func invalidArchive(err error) error {
@@ -145,7 +157,7 @@ func (a *archive) addFile(ctx context.Context, name string, size int64, r io.Rea
 	case isDocument(head):
 		return a.addDocument(name, size, b)
 	case isLayer(name, head):
-		return a.addLayer(ctx, name, note(name, size)(b))
+		return a.addLayer(ctx, name, bufio.NewReaderSize(note(name, size)(b), 256<<10))
 	}
 	return nil
 }
@@ -177,39 +189,68 @@ func (a *archive) addDocument(name string, size int64, r io.Reader) error {
 	return nil
 }
 
-func (a *archive) addLayer(ctx context.Context, name string, r io.Reader) error {
+// addLayer unpacks a layer. A compressed one goes to a temporary file first,
+// so that the layers that follow it are decompressed at the same time.
+func (a *archive) addLayer(ctx context.Context, name string, r *bufio.Reader) error {
 	if want, ok := blobDigest(name); ok {
 		if diffID, ok := a.knownLayer(want); ok {
-			_, err := io.Copy(io.Discard, r)
+			a.mu.Lock()
 			a.layers[name] = archived{diffID: diffID, blob: want}
+			a.mu.Unlock()
+			_, err := io.Copy(io.Discard, r)
 			return err
 		}
 	}
-	b := bufio.NewReader(r)
-	head, err := b.Peek(6)
+	head, err := r.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return invalidArchive(err)
 	}
 	c := layer.Detect(head)
-	h := newHashed(b)
-	st, err := a.store.Stage(ctx, h)
+	if c == layer.None {
+		st, err := a.store.Stage(ctx, r)
+		return a.keepLayer(ctx, name, st, err, ocispec.Descriptor{})
+	}
+	f, err := a.store.TempFile()
 	if err != nil {
-		if ctx.Err() != nil || errors.Is(err, unix.ENOSPC) {
-			return err
-		}
+		return err
+	}
+	h := newHashed(r)
+	if _, err := io.CopyBuffer(f, h, make([]byte, 256<<10)); err != nil {
+		return errors.Join(layer.SpaceError(a.store.TempDir(), err), f.Close())
+	}
+	blob, err := h.rest()
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	a.group.Go(func() error {
+		defer f.Close()
+		st, err := a.store.Stage(ctx, untilDone(ctx, f))
+		return a.keepLayer(ctx, name, st, err, ocispec.Descriptor{MediaType: mediaTypeOf(c), Digest: blob, Size: h.n})
+	})
+	return nil
+}
+
+// keepLayer notes what became of a layer. That it cannot be unpacked is an
+// error only when an image needs it.
+func (a *archive) keepLayer(ctx context.Context, name string, st *image.Staged, err error, blob ocispec.Descriptor) error {
+	if err != nil && (ctx.Err() != nil || errors.Is(err, unix.ENOSPC)) {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
 		a.layers[name] = archived{err: err}
 		return nil
 	}
-	if err := a.staged.add(st); err != nil {
-		return err
+	if blob.Digest == "" {
+		blob.Digest = st.DiffID
 	}
-	blob, err := h.rest()
-	if err != nil {
-		return invalidArchive(err)
-	}
-	st.Came(ocispec.Descriptor{MediaType: mediaTypeOf(c), Digest: blob, Size: h.n})
-	a.layers[name] = archived{diffID: st.DiffID, blob: blob}
-	return nil
+	st.Came(blob)
+	a.layers[name] = archived{diffID: st.DiffID, blob: blob.Digest}
+	return a.staged.add(st)
 }
 
 // mediaTypeOf is how a manifest calls a layer in this compression; registries

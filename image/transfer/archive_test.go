@@ -16,7 +16,7 @@ import (
 	"github.com/kelp-engine/kelp/test/images"
 )
 
-func newManager(t *testing.T) (*Manager, string) {
+func newManager(t testing.TB) (*Manager, string) {
 	t.Helper()
 	dir := t.TempDir()
 	o := image.Options{GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run")}
