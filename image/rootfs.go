@@ -28,8 +28,9 @@ const rootFSFlag = "kelp-rootfs"
 
 // CreateRootFS makes the root file system of a container from an image, or an
 // empty one when imageID is "". It is no error when it is there already, made
-// from the same image.
-func (s rootFSs) CreateRootFS(_ context.Context, containerID, imageID string) error {
+// from the same image. A temporary one survives the engine but not a restart
+// of the machine; making it does not wait for the disk.
+func (s rootFSs) CreateRootFS(_ context.Context, containerID, imageID string, temporary bool) error {
 	s.gc.RLock()
 	defer s.gc.RUnlock()
 	if l, err := s.rootFS(containerID); err == nil {
@@ -46,7 +47,10 @@ func (s rootFSs) CreateRootFS(_ context.Context, containerID, imageID string) er
 		}
 		top = im.TopLayer
 	}
-	_, err := s.store.CreateLayer(containerID, top, nil, "", true, &storage.LayerOptions{Flags: map[string]any{rootFSFlag: imageID}})
+	_, err := s.store.CreateLayer(containerID, top, nil, "", true, &storage.LayerOptions{
+		Flags:    map[string]any{rootFSFlag: imageID},
+		Volatile: temporary,
+	})
 	if err != nil {
 		return fmt.Errorf("cannot make the root file system of container %s: %w", containerID, err)
 	}

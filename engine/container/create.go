@@ -113,7 +113,7 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 		}
 	}()
 	undo.add(func() { logFailure(r, "remove the record", m.store.DeleteRecent(r.ID)) })
-	if err := m.o.Images.CreateRootFS(ctx, r.ID, r.Image); err != nil {
+	if err := m.o.Images.CreateRootFS(ctx, r.ID, r.Image, r.HostConfig.AutoRemove); err != nil {
 		return named(r, "create", err)
 	}
 	crashpoint.Hit("container.create.made-rootfs")

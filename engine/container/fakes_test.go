@@ -200,7 +200,10 @@ func (s *fakeStore) set(id string, there bool) {
 	}
 }
 
-func (s *fakeStore) CreateRootFS(_ context.Context, id, _ string) error { s.set(id, true); return nil }
+func (s *fakeStore) CreateRootFS(_ context.Context, id, _ string, _ bool) error {
+	s.set(id, true)
+	return nil
+}
 
 func (s *fakeStore) RemoveRootFS(id string) error { s.set(id, false); return nil }
 

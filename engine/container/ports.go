@@ -43,7 +43,9 @@ type Image struct {
 // Images resolves references to images and makes root file systems of them.
 type Images interface {
 	Resolve(ctx context.Context, ref string) (*Image, error)
-	CreateRootFS(ctx context.Context, containerID, imageID string) error
+	// CreateRootFS makes a root file system; a temporary one need not outlive
+	// the machine's restart.
+	CreateRootFS(ctx context.Context, containerID, imageID string, temporary bool) error
 	RemoveRootFS(containerID string) error
 	RootFSIDs() ([]string, error)
 }
