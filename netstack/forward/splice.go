@@ -3,6 +3,7 @@ package forward
 import (
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,15 +13,19 @@ const (
 	// pipeSize is how much of a stream may be between two sockets. The
 	// kernel bounds the pipe memory of a user (pipe-user-pages-soft).
 	pipeSize = 256 << 10
-	// spareIdlePipes are kept for the next stream that has data.
-	spareIdlePipes = 32
+	// maxSpare pipes are kept for the next stream that has data, while there
+	// are streams.
+	maxSpare = 32
 )
 
 // pipe moves data between sockets without copying it. A stream holds one only
 // while it has data, so that idle connections cost none.
 type pipe struct{ r, w int }
 
-var sparePipes = make(chan *pipe, spareIdlePipes)
+var (
+	sparePipes = make(chan *pipe, maxSpare)
+	streams    atomic.Int32
+)
 
 func takePipe() (*pipe, error) {
 	select {
@@ -46,6 +51,21 @@ func (p *pipe) release() {
 	}
 }
 
+// endStream closes the spare pipes when it was the last stream.
+func endStream() {
+	if streams.Add(-1) > 0 {
+		return
+	}
+	for {
+		select {
+		case p := <-sparePipes:
+			p.close()
+		default:
+			return
+		}
+	}
+}
+
 func (p *pipe) close() {
 	unix.Close(p.r)
 	unix.Close(p.w)
@@ -68,6 +88,8 @@ func spliceAll(dst, src *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
+	streams.Add(1)
+	defer endStream()
 	var s splicer
 	defer func() {
 		if s.pipe != nil {
