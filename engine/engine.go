@@ -84,6 +84,7 @@ func New(cfg Config) (*Engine, error) {
 		Dir:    filepath.Join(cfg.DataRoot, "volumes"),
 		Run:    filepath.Join(cfg.RuntimeDir, "volumes"),
 		Socket: cfg.Socket,
+		Images: volumeImages{e.Images},
 		Events: e.Events,
 	})
 	if err != nil {
@@ -102,6 +103,7 @@ func New(cfg Config) (*Engine, error) {
 	e.Containers, err = container.New(container.Options{
 		Dir:       filepath.Join(cfg.DataRoot, "containers"),
 		Host:      host,
+		Init:      (&initProgram{dir: filepath.Join(cfg.DataRoot, "engine")}).path,
 		Driver:    driver,
 		Cgroups:   cgroups,
 		Processes: e.keeper,

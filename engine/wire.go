@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	types "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
 
 	"github.com/kelp-engine/kelp/engine/archive"
 	"github.com/kelp-engine/kelp/engine/attach"
@@ -35,7 +37,7 @@ type imageUsers struct{ *container.Manager }
 func (u imageUsers) ContainersOf(imageID string) []image.User {
 	var users []image.User
 	for _, c := range u.All() {
-		if r := c.Snapshot(); r.Image == imageID {
+		if r := c.Snapshot(); r.Image == imageID || mountsImage(r, imageID) {
 			users = append(users, image.User{ID: r.ID, Name: r.Name, Running: r.State.Running()})
 		}
 	}
@@ -144,6 +146,23 @@ func (a archiveContainers) Publish(id string, action events.Action) {
 	if c, err := a.Manager.Find(id); err == nil {
 		a.Manager.Publish(c, action)
 	}
+}
+
+// mountsImage says whether the container has a mount of the image.
+func mountsImage(r *container.Record, imageID string) bool {
+	return slices.ContainsFunc(r.Mounts, func(p mounts.Point) bool { return p.Type == mount.TypeImage && p.ImageID == imageID })
+}
+
+// volumeImages gives images to mount into containers.
+type volumeImages struct{ *image.Store }
+
+// ResolveImage implements volume.Images.
+func (s volumeImages) ResolveImage(ctx context.Context, ref string) (string, error) {
+	im, err := s.Resolve(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	return im.ID, nil
 }
 
 // containerVolumes gives containers their volumes.

@@ -264,6 +264,7 @@ func (noVolumes) Mount(_ context.Context, _ string, p []mounts.Point) ([]mounts.
 func (noVolumes) Unmount(context.Context, string, []mounts.Point) error       { return nil }
 func (noVolumes) Release(context.Context, string, []mounts.Point, bool) error { return nil }
 func (noVolumes) Adopt(string, []mounts.Point, bool)                          {}
+func (noVolumes) Shm(string, int64) (string, error)                           { return "", nil }
 func (noVolumes) Sweep() error                                                { return nil }
 
 // world is what a manager works in; it outlives managers as the keeper and

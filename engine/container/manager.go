@@ -13,8 +13,9 @@ import (
 
 // Options are what a Manager works with.
 type Options struct {
-	Dir       string // where the containers' records and files lie
-	Init      string // the program that `--init` puts in front
+	Dir string // where the containers' records and files lie
+	// Init returns the path of the program that `--init` puts in front.
+	Init      func() (string, error)
 	Cgroups   cgroup.Info
 	Driver    string // of storage, for inspect
 	Host      spec.Host

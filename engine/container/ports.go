@@ -89,6 +89,9 @@ type Volumes interface {
 	// rootfs, which mounts the container's root file system.
 	Prepare(ctx context.Context, containerID string, points []mounts.Point, rootfs func(context.Context) (path string, release func(), err error)) ([]mounts.Point, error)
 	Mount(ctx context.Context, containerID string, points []mounts.Point) ([]mounts.Point, error)
+	// Shm mounts a tmpfs of that size, in bytes, for a container that shares
+	// its IPC namespace, unless it is mounted already. Unmount unmounts it.
+	Shm(containerID string, size int64) (path string, err error)
 	// Unmount undoes Mount, also one that an earlier engine made.
 	Unmount(ctx context.Context, containerID string, points []mounts.Point) error
 	// Release ends the container's use of its volumes; with anonymous, those

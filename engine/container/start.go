@@ -3,10 +3,12 @@ package container
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
 	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -105,7 +107,18 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 	crashpoint.Hit("container.start.attached-networks")
 	in := spec.Input{
 		ID: r.ID, Name: r.Name, Config: r.Config, HostConfig: r.HostConfig,
-		Rootfs: rootfs, Mounts: points, Init: m.o.Init, Host: m.o.Host,
+		Rootfs: rootfs, Mounts: points, Host: m.o.Host,
+	}
+	if r.HostConfig.Init != nil && *r.HostConfig.Init {
+		if in.Init, err = m.o.Init(); err != nil {
+			return nil, err
+		}
+	}
+	if in.Shm, err = m.sharedMemory(r); err != nil {
+		return nil, err
+	}
+	if err := markContainer(rootfs); err != nil {
+		return nil, named(r, "start", err)
 	}
 	if err := writeFiles(m.dir(r.ID), net, &in); err != nil {
 		return nil, named(r, "start", err)
@@ -137,6 +150,43 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 		},
 		Log: log,
 	}, nil
+}
+
+// sharedMemory returns what the container has as /dev/shm in common with those
+// that may join, or it has joined, its IPC namespace; "" when it has its own.
+func (m *runner) sharedMemory(r *Record) (path string, err error) {
+	mode := r.HostConfig.IpcMode
+	if !mode.IsContainer() {
+		if mode.IsShareable() {
+			path, err = m.o.Volumes.Shm(r.ID, spec.ShmSize(r.HostConfig))
+		}
+		return path, err
+	}
+	c, err := m.Find(mode.Container())
+	if err != nil {
+		return "", err
+	}
+	other := c.Snapshot()
+	switch donor := other.HostConfig.IpcMode; {
+	case donor.IsShareable():
+		return m.o.Volumes.Shm(other.ID, spec.ShmSize(other.HostConfig))
+	case donor.IsHost():
+		return "/dev/shm", nil
+	}
+	return "", fault.Conflict("cannot join IPC of a container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", other.ID)
+}
+
+// markContainer makes the file by which programs know that they run in a
+// container of Docker's kind.
+func markContainer(rootfs string) error {
+	fd, err := unix.Open(filepath.Join(rootfs, ".dockerenv"), unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o755)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	if err != nil {
+		return &fs.PathError{Op: "make", Path: "/.dockerenv", Err: err}
+	}
+	return unix.Close(fd)
 }
 
 // writeFiles writes the container's own files for /etc.

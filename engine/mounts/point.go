@@ -23,6 +23,8 @@ type Point struct {
 	// Name of the volume, or reference of the image. A volume without one is
 	// anonymous until volume.Manager.Prepare names it.
 	Name string `json:"name,omitempty"`
+	// ImageID is the image that Name meant when the container was made.
+	ImageID string `json:"image_id,omitempty"`
 	// Anonymous volumes go when the container is removed with its volumes.
 	Anonymous bool `json:"anonymous,omitempty"`
 	// Driver, DriverOpts and Labels make the volume when there is none.

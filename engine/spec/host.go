@@ -74,6 +74,8 @@ func Probe() (Host, error) {
 	}
 	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	h.Seccomp = err == nil
+	err = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{})
+	h.RecursiveReadOnly = !errors.Is(err, unix.ENOSYS)
 	// Loading a profile needs CAP_MAC_ADMIN in the initial user namespace, but
 	// one that an administrator has loaded can be entered.
 	if _, err := os.Stat("/sys/kernel/security/apparmor"); err == nil {

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -90,10 +91,13 @@ func ptsOptions(h Host) []string {
 func ipcMounts(in Input) []specs.Mount {
 	mode := in.HostConfig.IpcMode
 	if mode.IsHost() {
-		return []specs.Mount{
-			{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}},
-			{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}},
+		var out []specs.Mount
+		for _, dir := range []string{"/dev/shm", "/dev/mqueue"} { // what the host has of them
+			if _, err := os.Stat(dir); err == nil {
+				out = append(out, specs.Mount{Destination: dir, Type: "bind", Source: dir, Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}})
+			}
 		}
+		return out
 	}
 	out := []specs.Mount{{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}}}
 	switch {

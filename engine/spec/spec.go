@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/mounts"
 )
 
@@ -66,6 +67,11 @@ func Build(in Input) (*specs.Spec, error) {
 	}
 	if !in.HostConfig.UTSMode.IsHost() {
 		s.Hostname, s.Domainname = in.Config.Hostname, in.Config.Domainname
+	}
+	for _, p := range in.Mounts {
+		if p.ReadOnlyForceRecursive && !in.Host.RecursiveReadOnly {
+			return nil, fault.InvalidArgument("cannot make the mount %s recursively read-only: the kernel is older than 5.12", p.Target)
+		}
 	}
 	s.Mounts = allMounts(in)
 	if err := secure(s, in); err != nil {

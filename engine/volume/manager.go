@@ -16,10 +16,10 @@ import (
 
 // Images gives images to mount into containers.
 type Images interface {
-	// MountImage mounts the image that ref names, read-only, for a container
-	// and returns its root; UnmountImage gives it back.
-	MountImage(ctx context.Context, ref, container string) (path string, err error)
-	UnmountImage(ctx context.Context, ref, container string) error
+	// ResolveImage returns the Id of the image that ref names.
+	ResolveImage(ctx context.Context, ref string) (id string, err error)
+	// MountImage mounts an image read-only and returns its root.
+	MountImage(ctx context.Context, ref string) (path string, release func() error, err error)
 }
 
 // Publisher tells the world what happens to volumes.
@@ -32,7 +32,7 @@ type Config struct {
 	Dir    string // of records and data
 	Run    string // of mounts made for running containers
 	Socket string // of the Engine API: what a bind of /var/run/docker.sock means
-	Images Images // nil refuses mounts of images
+	Images Images
 	Events Publisher
 }
 

@@ -38,22 +38,24 @@ func (m *Manager) Mount(ctx context.Context, container string, points []mounts.P
 			err = errors.Join(err, m.Unmount(context.WithoutCancel(ctx), container, points))
 		}
 	}()
+	dir := filepath.Join(m.cfg.Run, containerPrefix+container)
 	for i := range out {
 		p := &out[i]
 		switch {
-		case m.isSocket(*p):
+		case isSocket(*p, m.cfg.Socket):
 			p.Source = m.cfg.Socket
 		case p.Type == mount.TypeBind:
 			err = makeSource(*p)
 		case p.Type == mount.TypeVolume:
 			p.Source, err = m.mountVolume(ctx, container, *p)
-		case p.Type == mount.TypeImage && m.cfg.Images == nil:
-			err = fault.NotImplemented("mounts of images are not there yet")
 		case p.Type == mount.TypeImage:
-			p.Source, err = m.cfg.Images.MountImage(ctx, p.Name, container)
+			p.Source, err = m.mountImage(ctx, *p, dir, i)
 		}
-		if err == nil && p.Subpath != "" {
-			p.Source, err = mountSubpath(filepath.Join(m.cfg.Run, containerPrefix+container), i, p.Source, p.Subpath)
+		if err == nil && p.Type == mount.TypeVolume && p.Subpath != "" {
+			p.Source, err = mountSubpath(dir, i, p.Source, p.Subpath)
+		}
+		if err == nil {
+			err = checkPropagation(*p)
 		}
 		if err != nil {
 			return nil, err
@@ -125,6 +127,17 @@ func mountOnce(volume string, s source, path string) error {
 	return s.mount(volume, path)
 }
 
+// mountImage gives an image, or a part of it, a path of its own in dir. The
+// image store's own mount is not needed any more then.
+func (m *Manager) mountImage(ctx context.Context, p mounts.Point, dir string, n int) (path string, err error) {
+	whole, release, err := m.cfg.Images.MountImage(ctx, p.ImageID)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	return mountSubpath(dir, n, whole, filepath.Join("/", p.Subpath))
+}
+
 // mountSubpath gives the part of a volume or image a path of its own in dir. The
 // part is looked up inside the whole, and what was found is what is mounted:
 // containers that use the volume cannot swap it for a link meanwhile.
@@ -193,11 +206,8 @@ func makeMountpoint(path string, dir bool) error {
 func (m *Manager) Unmount(ctx context.Context, container string, points []mounts.Point) error {
 	errs := []error{unmountDir(filepath.Join(m.cfg.Run, containerPrefix+container))}
 	for _, p := range points {
-		switch {
-		case p.Type == mount.TypeVolume:
+		if isVolume(p) {
 			errs = append(errs, m.unmountVolume(ctx, container, p))
-		case p.Type == mount.TypeImage && m.cfg.Images != nil:
-			errs = append(errs, m.cfg.Images.UnmountImage(ctx, p.Name, container))
 		}
 	}
 	return errors.Join(errs...)

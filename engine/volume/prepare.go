@@ -48,15 +48,18 @@ func (m *Manager) Prepare(ctx context.Context, container string, points []mounts
 			}
 			p.Name, p.Driver, p.Source = e.Name, e.Driver, m.dataPath(e.Name)
 		case mount.TypeBind:
-			if m.isSocket(*p) {
+			if isSocket(*p, m.cfg.Socket) {
 				continue
 			}
 			if err := checkBind(*p); err != nil {
 				return out, err
 			}
 		case mount.TypeImage:
-			if m.cfg.Images == nil {
-				return out, fault.NotImplemented("mounts of images are not there yet")
+			if p.ImageID == "" { // else it is another container's, by --volumes-from
+				p.ImageID, err = m.cfg.Images.ResolveImage(ctx, p.Name)
+			}
+			if err != nil {
+				return out, err
 			}
 		}
 	}
@@ -80,8 +83,8 @@ func checkBind(p mounts.Point) error {
 
 // isSocket says whether a bind means the Engine API's socket: clients name
 // the path where root's Docker has it.
-func (m *Manager) isSocket(p mounts.Point) bool {
-	return m.cfg.Socket != "" && p.Type == mount.TypeBind &&
+func isSocket(p mounts.Point, socket string) bool {
+	return socket != "" && p.Type == mount.TypeBind &&
 		(p.Source == "/var/run/docker.sock" || p.Source == "/run/docker.sock")
 }
 

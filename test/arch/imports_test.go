@@ -91,7 +91,7 @@ var owners = map[string][]string{
 
 // starters are the packages that may start processes.
 var starters = []string{
-	"userns", "engine/runtime", "engine/keeper/server", "netstack/link",
+	"userns", "engine/runtime", "engine/keeper/server", "engine/keeper/pid1", "netstack/link",
 	"image/transfer", // credential helpers
 	"apiserver/cmd",  // `kelp env` starts the daemon, `kelp install` calls systemctl
 }

@@ -28,13 +28,19 @@ import (
 //go:embed bin
 var bin embed.FS
 
+// Content returns the program itself.
+func Content() ([]byte, error) {
+	program, err := bin.ReadFile("bin/kelp-keeper")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Internal("this kelp was built without its keeper").WithHint("build it with 'make'")
+	}
+	return program, err
+}
+
 // Open returns the keeper's program as a sealed memfd and a path to execute
 // it by, which is good in this process and its children.
 func Open() (f *os.File, path string, err error) {
-	program, err := bin.ReadFile("bin/kelp-keeper")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fault.Internal("this kelp was built without its keeper").WithHint("build it with 'make'")
-	}
+	program, err := Content()
 	if err != nil {
 		return nil, "", err
 	}
