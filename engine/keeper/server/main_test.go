@@ -120,12 +120,12 @@ func sealed(path string) (*os.File, error) {
 // testKeeper is a keeper without an engine.
 type testKeeper struct {
 	*keeper.Client
-	t      *testing.T
+	t      testing.TB
 	tasks  *tasks
 	rootfs string
 }
 
-func newTestKeeper(t *testing.T) *testKeeper {
+func newTestKeeper(t testing.TB) *testKeeper {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "k") // t.TempDir is too long for a socket
 	if err != nil {
@@ -154,7 +154,7 @@ func newTestKeeper(t *testing.T) *testKeeper {
 }
 
 // busybox makes a root file system of the host's busybox.
-func busybox(t *testing.T) string {
+func busybox(t testing.TB) string {
 	t.Helper()
 	program, err := os.ReadFile("/bin/busybox")
 	if err != nil {
@@ -291,4 +291,9 @@ func closeWrite(t *testing.T, f *os.File) {
 	if cerr := raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) }); cerr != nil || err != nil {
 		t.Fatal(cerr, err)
 	}
+}
+
+func terminal(s *specs.Spec) *specs.Spec {
+	s.Process.Terminal = true
+	return s
 }

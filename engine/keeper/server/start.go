@@ -86,7 +86,6 @@ func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients [
 	// From here on the process counts: whatever happens to it is an exit.
 	t.mu.Lock()
 	c.rt, c.init = rt, p
-	clear(c.execs)
 	t.mu.Unlock()
 	t.ended.Add(1)
 	go t.await(c, p)
