@@ -200,3 +200,5 @@ require (
 	google.golang.org/protobuf v1.36.11 // indirect
 	tags.cncf.io/container-device-interface/specs-go v1.1.1 // indirect
 )
+
+replace github.com/seccomp/libseccomp-golang => ./engine/runtime/libseccomp

@@ -31,6 +31,7 @@ func Init() error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("cannot set the parent-death signal: %w", err)
 	}
+	takeFilter()
 	libcontainer.Init()
 	return nil
 }
@@ -40,6 +41,7 @@ func Init() error {
 type Runtime struct {
 	dir     string
 	threads threads
+	filters filters
 }
 
 // New returns a runtime that keeps its state below dir, which it empties: no
@@ -70,6 +72,7 @@ type Container struct {
 	c       *libcontainer.Container
 	dir     string // libcontainer's state
 	threads *threads
+	filters *filters
 	init    *Process
 	cgroup  bool // it has its own
 	// ownPIDs says that the container's pid namespace ends with its first
@@ -108,10 +111,13 @@ func (r *Runtime) Start(cfg Config, io IO) (_ *Container, err error) {
 		return nil, err
 	}
 	process.Init = true
+	if err := r.filters.give(process, config.Seccomp); err != nil {
+		return nil, err
+	}
 
 	state := filepath.Join(r.dir, cfg.ID)
 	c := &Container{
-		dir: state, threads: &r.threads, cgroup: cfg.Cgroup != "",
+		dir: state, threads: &r.threads, filters: &r.filters, cgroup: cfg.Cgroup != "",
 		ownPIDs: config.Namespaces.IsPrivate(configs.NEWPID),
 	}
 	r.threads.do(func() {
@@ -155,6 +161,9 @@ func (c *Container) Run() error {
 func (c *Container) Exec(spec *specs.Process, io IO) (*Process, error) {
 	process, err := newProcess(spec, io)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.filters.give(process, c.c.Config().Seccomp); err != nil {
 		return nil, err
 	}
 	c.threads.do(func() {

@@ -21,6 +21,8 @@ func main() {
 		switch os.Args[1] {
 		case "init":
 			stage = runtime.Init
+		case runtime.CompileStage:
+			stage = runtime.CompileSeccomp
 		case "noop":
 			return
 		}

@@ -18,19 +18,19 @@ import (
 
 var c1 = keeper.Ref{Container: "c1"}
 
-// readUntil reads until what was read ends with suffix.
-func readUntil(t *testing.T, f *os.File, suffix string) string {
+// readUntil reads until what was read contains want.
+func readUntil(t *testing.T, f *os.File, want string) string {
 	t.Helper()
 	var got []byte
 	b := make([]byte, 4096)
 	if err := f.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	for !bytes.HasSuffix(got, []byte(suffix)) {
+	for !bytes.Contains(got, []byte(want)) {
 		n, err := f.Read(b)
 		got = append(got, b[:n]...)
 		if err != nil {
-			t.Fatalf("read %q, %v; want %q", got, err, suffix)
+			t.Fatalf("read %q, %v; want %q", got, err, want)
 		}
 	}
 	return string(got)

@@ -34,6 +34,12 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, runtime.Init())
 		os.Exit(255)
 	}
+	if len(os.Args) > 1 && os.Args[1] == runtime.CompileStage {
+		if err := runtime.CompileSeccomp(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(insideEnv) == "" {
 		code, err := runInside()
 		if err != nil {
