@@ -155,8 +155,14 @@ func (t *Tree) Stat(name string) (container.PathStat, error) {
 	return s, err
 }
 
-// base is the name that a copy of the file gets; "/" of the root.
-func base(name string) string { return path.Base(path.Join("/", name)) }
+// base is the name that a copy of the file gets; "/" of the root, and "." of a
+// directory of which only the content is meant.
+func base(name string) string {
+	if strings.HasSuffix(name, "/.") || name == "." {
+		return "."
+	}
+	return path.Base(path.Join("/", name))
+}
 
 // resolve returns where a path leads when all links are followed, as a path
 // in the container.

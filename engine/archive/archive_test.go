@@ -119,7 +119,7 @@ func TestPack(t *testing.T) {
 	}{
 		{"/a", []string{"a/", "a/b/", "a/b/f", "a/hard -> a/b/f", "a/link -> /etc/passwd"}},
 		{"/a/b/", []string{"b/", "b/f"}},
-		{"/a/b/.", []string{"b/", "b/f"}},
+		{"/a/b/.", []string{"./", "./f"}},
 		{"/a/b/f", []string{"f"}},
 		{"/to-a", []string{"to-a -> a"}},
 		{"/to-a/b", []string{"b/", "b/f"}},

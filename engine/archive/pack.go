@@ -40,20 +40,13 @@ func (t *Tree) Pack(ctx context.Context, w io.Writer, name string) error {
 		return err
 	}
 	defer f.Close()
-	first := base(name)
-	if first == "/" {
-		first = ""
-	}
-	return pack(ctx, w, f, first, first == "")
+	return pack(ctx, w, f, base(name))
 }
 
-// pack writes what the handle is, by the name first. With inRoot the names
-// below begin with a slash, as docker cp expects of the root.
-func pack(ctx context.Context, w io.Writer, f *os.File, first string, inRoot bool) error {
+// pack writes what the handle is, by the name first. Of a directory named ""
+// only the content is written.
+func pack(ctx context.Context, w io.Writer, f *os.File, first string) error {
 	p := packer{alive: ctx.Err, tar: tar.NewWriter(w), links: map[inode]string{}, buf: make([]byte, 128<<10)}
-	if inRoot {
-		first = "/"
-	}
 	if err := p.add(f, first, 0); err != nil {
 		return err
 	}

@@ -202,7 +202,7 @@ func (s *Service) Export(ref string) (write func(context.Context, io.Writer) err
 	}
 	s.containers.Publish(c.ID, events.ActionExport)
 	return func(ctx context.Context, w io.Writer) error {
-		err := pack(ctx, w, root, "", false)
+		err := pack(ctx, w, root, "")
 		root.Close()
 		return first(err, s.rootfs.UnmountRootFS(c.ID))
 	}, nil

@@ -78,9 +78,7 @@ func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, 
 	if nc != nil {
 		r.Networks = nc.EndpointsConfig
 	}
-	if err := m.resolveModes(h); err != nil {
-		return nil, err
-	}
+	m.resolveModes(h)
 	if err := setHostname(r); err != nil {
 		return nil, err
 	}

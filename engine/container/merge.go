@@ -124,30 +124,19 @@ func mergeHealth(client, image *container.HealthConfig) *container.HealthConfig 
 }
 
 // resolveModes turns the names in "container:name" modes into ids, so that
-// they mean the same container when it is renamed.
-func (g *registry) resolveModes(h *container.HostConfig) error {
-	if ref, ok := strings.CutPrefix(string(h.NetworkMode), "container:"); ok {
-		c, err := g.Find(ref)
-		if err != nil {
-			return err
-		}
+// they mean the same container when it is renamed. One that is not there is
+// refused at start, as Docker does: a client that hears of a missing object at
+// create takes it for the image.
+func (g *registry) resolveModes(h *container.HostConfig) {
+	if c, err := g.Find(h.NetworkMode.ConnectedContainer()); err == nil {
 		h.NetworkMode = container.NetworkMode("container:" + c.id)
 	}
-	if h.IpcMode.IsContainer() {
-		c, err := g.Find(h.IpcMode.Container())
-		if err != nil {
-			return err
-		}
+	if c, err := g.Find(h.IpcMode.Container()); err == nil {
 		h.IpcMode = container.IpcMode("container:" + c.id)
 	}
-	if h.PidMode.IsContainer() {
-		c, err := g.Find(h.PidMode.Container())
-		if err != nil {
-			return err
-		}
+	if c, err := g.Find(h.PidMode.Container()); err == nil {
 		h.PidMode = container.PidMode("container:" + c.id)
 	}
-	return nil
 }
 
 // mountsOf finds the mount points of a container that VolumesFrom names.

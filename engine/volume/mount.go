@@ -144,6 +144,9 @@ func (m *Manager) mountImage(ctx context.Context, p mounts.Point, dir string, n 
 func mountSubpath(dir string, n int, whole, sub string) (string, error) {
 	part, err := pathrs.OpenInRoot(whole, sub)
 	if err != nil {
+		if errno, ok := errors.AsType[unix.Errno](err); ok {
+			err = errno // the paths of the host say nothing to the client
+		}
 		return "", fault.InvalidArgument("cannot access path %s: %w", sub, err)
 	}
 	defer part.Close()
