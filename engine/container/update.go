@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -9,6 +10,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/spec"
+	"github.com/kelp-engine/kelp/userns/cgroup"
 )
 
 // Update changes a container's limits and restart policy. What the request
@@ -41,16 +43,16 @@ func (m *Manager) Update(ctx context.Context, ref string, u container.UpdateConf
 		}
 		host.RestartPolicy = u.RestartPolicy
 	}
-	if warnings, err = spec.Validate(r.Config, &host, m.o.Host); err != nil {
+	if warnings, err = spec.ValidateResources(&host.Resources, m.o.Host); err != nil {
 		return nil, err
 	}
 	// Acted on before it is saved: limits that the kernel refuses are not kept,
 	// and an engine that dies in between has told nobody of new ones.
-	if r.State.Running() {
-		if limits := spec.Resources(host.Resources, m.o.Host); limits != nil {
-			if err := m.o.Processes.Update(ctx, c.id, *limits); err != nil {
-				return nil, named(r, "update", err)
-			}
+	// Without cgroups there is nothing to act on; warnings say so.
+	limited := !reflect.DeepEqual(host.Resources, r.HostConfig.Resources) && m.o.Cgroups.Driver != cgroup.None
+	if limits := spec.Resources(host.Resources, m.o.Host); limited && limits != nil && r.State.Running() {
+		if err := m.o.Processes.Update(ctx, c.id, *limits); err != nil {
+			return nil, named(r, "update", err)
 		}
 	}
 	crashpoint.Hit("container.update.applied")
