@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kelp-engine/kelp/netstack/link"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
@@ -52,6 +53,7 @@ func publishUDP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, n
 	if err != nil {
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}
+	_ = c.(*net.UDPConn).SetReadBuffer(link.DatagramBuffer) // smaller is slower, not wrong
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &publishedUDP{to: to, log: log, conn: c.(*net.UDPConn), cancel: cancel, clients: map[udpClient]*inboundUDP{}}
 	if err := p.askDestination(); err != nil {

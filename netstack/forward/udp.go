@@ -109,6 +109,7 @@ func (u *udpFlows) newFlow(id flowID, pkt *stack.PacketBuffer) (_ *udpFlow, ok b
 		}
 		return nil, false
 	}
+	_ = outer.SetReadBuffer(link.DatagramBuffer) // smaller is slower, not wrong
 	f := &udpFlow{id: id, outer: outer, idle: udpIdle, quote: quote.bytes}
 	if id.remote.Port() == dnsPort {
 		f.idle = dnsIdle
@@ -139,15 +140,21 @@ func (u *udpFlows) start(f *udpFlow) error {
 		f.inner.Close()
 		return net.ErrClosed
 	}
-	if kernel != nil {
+	refused := func(err error) { u.refuse(f, err) } // the flow stays: the remote may open its port
+	if kernel == nil {
 		u.tasks.Go(func() {
 			defer u.remove(f)
-			_ = readDatagrams(kernel, func(b []byte) { u.toHost(f, b) })
+			u.toContainer(f)
 		})
+		return nil
 	}
 	u.tasks.Go(func() {
 		defer u.remove(f)
-		u.toContainer(f)
+		relayDatagrams(f.outer, kernel, f.touch, refused, nil)
+	})
+	u.tasks.Go(func() {
+		defer u.remove(f)
+		relayDatagrams(kernel, f.outer, f.touch, nil, refused)
 	})
 	return nil
 }

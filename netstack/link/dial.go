@@ -43,8 +43,13 @@ func (n *Namespace) DialUDP(from Local, to netip.AddrPort) (*net.UDPConn, error)
 	if err != nil {
 		return nil, err
 	}
-	return c.(*net.UDPConn), nil
+	u := c.(*net.UDPConn)
+	return u, u.SetReadBuffer(DatagramBuffer)
 }
+
+// DatagramBuffer is how much a UDP socket that is relayed may hold; the kernel
+// gives what net.core.rmem_max allows.
+const DatagramBuffer = 4 << 20
 
 // connect begins to connect a socket of the namespace.
 func (n *Namespace) connect(kind int, from Local, to netip.AddrPort) (net.Conn, error) {
