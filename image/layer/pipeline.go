@@ -27,7 +27,10 @@ type pipeline struct {
 	offset  int
 	err     error
 	size    int64
+	tail    []byte // the last bytes of what has come, at most tailSize
 }
+
+const tailSize = 512
 
 // chunk is a piece of the source; it is free again when both the consumer and
 // the hash are done with it.
@@ -112,6 +115,8 @@ func (p *pipeline) Read(b []byte) (int, error) {
 			return 0, io.ErrUnexpectedEOF
 		}
 		p.current, p.offset, p.err = c, 0, c.err
+		p.tail = append(p.tail, c.data[max(0, c.n-tailSize):c.n]...)
+		p.tail = p.tail[max(0, len(p.tail)-tailSize):]
 	}
 	n := copy(b, p.current.data[p.offset:p.current.n])
 	p.offset += n

@@ -53,7 +53,7 @@ func Unpack(ctx context.Context, r io.Reader, dir string, o Options) (_ *Result,
 	if err := unpackEntries(ctx, rec, t, o.Limits.Entries); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(rec.finish(), t.finish()); err != nil {
+	if err := errors.Join(rec.finish(p), t.finish()); err != nil {
 		return nil, err
 	}
 	p.Close() // the hash is complete only now
@@ -93,17 +93,17 @@ func unpackEntries(ctx context.Context, rec *recorder, t *tree, limit int) error
 // recorder reads a tar stream and writes its headers to a tar-split file. It
 // is the io.Reader of the current entry's content.
 type recorder struct {
-	src    io.Reader
 	tr     *tar.Reader
 	out    *bufio.Writer
 	packer storage.Packer
 	crc    uint64
 	read   int64
+	total  int64 // bytes recorded
 }
 
 func newRecorder(src io.Reader, split *os.File) *recorder {
 	out := bufio.NewWriterSize(split, 64<<10)
-	rec := &recorder{src: src, tr: tar.NewReader(src), out: out, packer: storage.NewJSONPacker(out)}
+	rec := &recorder{tr: tar.NewReader(src), out: out, packer: storage.NewJSONPacker(out)}
 	rec.tr.RawAccounting = true
 	return rec
 }
@@ -139,6 +139,7 @@ func (rec *recorder) endEntry(hdr *tar.Header) error {
 		}
 		e.Payload = binary.BigEndian.AppendUint64(nil, rec.crc)
 	}
+	rec.total += hdr.Size
 	e.SetName(hdr.Name)
 	if _, err := rec.packer.AddEntry(e); errors.Is(err, storage.ErrDuplicatePath) {
 		return refused("it is in the layer twice")
@@ -152,25 +153,33 @@ func (rec *recorder) segment(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
+	rec.total += int64(len(b))
 	_, err := rec.packer.AddEntry(storage.Entry{Type: storage.SegmentType, Payload: b})
 	return err
 }
 
 // finish records what follows the end of the archive, up to the stream's end.
-func (rec *recorder) finish() error {
+func (rec *recorder) finish(p *pipeline) error {
 	padding := make([]byte, 32<<10)
 	for {
-		n, err := rec.src.Read(padding)
+		n, err := p.Read(padding)
 		if err := rec.segment(padding[:n]); err != nil {
 			return err
 		}
 		if errors.Is(err, io.EOF) {
-			return rec.out.Flush()
+			break
 		}
 		if err != nil {
 			return err
 		}
 	}
+	// The tar reader swallows a last block that is cut short.
+	if lost := p.size - rec.total; lost < 0 || lost > int64(len(p.tail)) {
+		return refused("its tar stream is damaged at the end")
+	} else if err := rec.segment(p.tail[int64(len(p.tail))-lost:]); err != nil {
+		return err
+	}
+	return rec.out.Flush()
 }
 
 // unnamedFile opens a file in dir that is gone when it is closed.

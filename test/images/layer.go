@@ -91,7 +91,10 @@ func (l Layer) Tar() ([]byte, error) {
 			return nil, fmt.Errorf("cannot write the entry %q: %w", h.Name, err)
 		}
 	}
-	return b.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // it writes the end of the archive
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 // Compression says how a layer or a whole archive is compressed.
