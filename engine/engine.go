@@ -171,7 +171,7 @@ func (e *Engine) openImages() (err error) {
 
 // probe finds out what the machine lets containers have.
 func probe() (spec.Host, cgroup.Info, error) {
-	cgroups := usableCgroups(cgroup.Probe())
+	cgroups := cgroup.Probe()
 	host, err := spec.Probe()
 	host.Controllers = map[string]bool{}
 	for _, c := range cgroups.Controllers {

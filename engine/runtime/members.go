@@ -133,7 +133,7 @@ func ignoreGone(err error) error {
 
 // rounds bounds how often processes are listed until no new ones are found: a
 // container that forks faster than it can be stopped is stopped in part.
-const rounds = 100
+const rounds = 1000
 
 // SignalAll sends a signal to every process of the container.
 func (c *Container) SignalAll(sig unix.Signal) error {

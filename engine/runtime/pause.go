@@ -21,7 +21,11 @@ func (c *Container) Pause() error {
 	}
 	stopped := map[int]uint64{} // start times, by pid
 	err := c.untilStable(func(m *member) (bool, error) {
-		if _, ours := stopped[m.pid]; ours || m.state == 'T' {
+		if _, ours := stopped[m.pid]; ours {
+			// In an uninterruptible sleep it stops when it wakes up.
+			return m.state != 'T' && m.state != 't' && m.state != 'D', nil
+		}
+		if m.state == 'T' {
 			return false, nil
 		}
 		stopped[m.pid] = m.startTime

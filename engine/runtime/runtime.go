@@ -72,7 +72,7 @@ type Container struct {
 	c       *libcontainer.Container
 	dir     string // libcontainer's state
 	threads *threads
-	filters *filters
+	program *os.File // of its seccomp filter; nil when each process compiles it
 	init    *Process
 	cgroup  bool // it has its own
 	// ownPIDs says that the container's pid namespace ends with its first
@@ -111,13 +111,15 @@ func (r *Runtime) Start(cfg Config, io IO) (_ *Container, err error) {
 		return nil, err
 	}
 	process.Init = true
-	if err := r.filters.give(process, config.Seccomp); err != nil {
+	program, err := r.filters.prepare(config)
+	if err != nil {
 		return nil, err
 	}
+	passProgram(process, program)
 
 	state := filepath.Join(r.dir, cfg.ID)
 	c := &Container{
-		dir: state, threads: &r.threads, filters: &r.filters, cgroup: cfg.Cgroup != "",
+		dir: state, threads: &r.threads, program: program, cgroup: cfg.Cgroup != "",
 		ownPIDs: config.Namespaces.IsPrivate(configs.NEWPID),
 	}
 	r.threads.do(func() {
@@ -163,9 +165,7 @@ func (c *Container) Exec(spec *specs.Process, io IO) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.filters.give(process, c.c.Config().Seccomp); err != nil {
-		return nil, err
-	}
+	passProgram(process, c.program)
 	c.threads.do(func() {
 		if err = c.c.Start(process); err != nil {
 			err = explainStart(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/runc/libcontainer"
@@ -71,63 +72,109 @@ func takeFilter() {
 	}
 }
 
-// filters are compiled seccomp profiles.
-type filters struct {
-	mu       sync.Mutex
-	programs map[[sha256.Size]byte]func() (*os.File, error)
-}
-
-// give passes a process the compiled profile of its container.
-func (f *filters) give(p *libcontainer.Process, profile *configs.Seccomp) error {
-	program, err := f.get(profile)
+// passProgram lets a process inherit a compiled filter for takeFilter.
+func passProgram(p *libcontainer.Process, program *os.File) {
 	if program != nil {
 		p.ExtraFiles = append(p.ExtraFiles, program)
 	}
-	return err
 }
 
-// get returns the compiled profile; nil says that the process has to compile
-// it itself.
-func (f *filters) get(profile *configs.Seccomp) (*os.File, error) {
-	if profile == nil {
+// filters are compiled seccomp profiles.
+type filters struct {
+	mu       sync.Mutex
+	compiled map[[sha256.Size]byte]func() (filter, error)
+}
+
+// filter is a compiled profile: its program, and what libcontainer still has
+// to know of the profile. The one must not be used without the other.
+type filter struct {
+	program *os.File
+	rest    *configs.Seccomp
+}
+
+// prepare has the profile of a container compiled, in whose place it puts what
+// goes with the program; nil leaves the profile to be compiled by every
+// process.
+func (f *filters) prepare(config *configs.Config) (program *os.File, err error) {
+	if config.Seccomp == nil {
 		return nil, nil
 	}
-	b, err := json.Marshal(profile)
+	b, err := json.Marshal(config.Seccomp)
 	if err != nil {
 		return nil, err
 	}
-	compiled := f.entry(sha256.Sum256(b), b)
+	compiled := f.entry(sha256.Sum256(b), b, config.Seccomp)
 	if compiled == nil {
 		return nil, nil
 	}
-	return compiled()
+	c, err := compiled()
+	if err != nil {
+		return nil, err
+	}
+	config.Seccomp = c.rest
+	return c.program, nil
 }
 
-// entry returns what gives the program of a profile, and waits for it to be
-// compiled; nil when there are too many.
-func (f *filters) entry(key [sha256.Size]byte, profile []byte) func() (*os.File, error) {
+// entry returns what waits for a profile to be compiled, which it has begun
+// if nobody has; nil when there are too many.
+func (f *filters) entry(key [sha256.Size]byte, b []byte, profile *configs.Seccomp) func() (filter, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if e, ok := f.programs[key]; ok {
+	if e, ok := f.compiled[key]; ok {
 		return e
 	}
-	if len(f.programs) >= maxFilters {
+	if len(f.compiled) >= maxFilters {
 		return nil
 	}
-	if f.programs == nil {
-		f.programs = map[[sha256.Size]byte]func() (*os.File, error){}
+	if f.compiled == nil {
+		f.compiled = map[[sha256.Size]byte]func() (filter, error){}
 	}
-	e := sync.OnceValues(func() (*os.File, error) {
-		file, err := compileFilter(profile)
+	e := sync.OnceValues(func() (filter, error) {
+		program, err := compileFilter(b)
 		if err != nil { // it may go better the next time
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			delete(f.programs, key)
+			delete(f.compiled, key)
 		}
-		return file, err
+		return filter{program, reduce(profile)}, err
 	})
-	f.programs[key] = e
+	f.compiled[key] = e
 	return e
+}
+
+// reduce returns a profile without the rules that a compiled one needs no
+// more. libcontainer looks at the highest number among them, by architecture,
+// to answer ENOSYS for those above, and whether any notifies a listener.
+func reduce(profile *configs.Seccomp) *configs.Seccomp {
+	rest := *profile
+	rest.Syscalls = nil
+	keep := map[*configs.Syscall]bool{}
+	for _, name := range append([]string{"native"}, profile.Architectures...) {
+		arch, err := libseccomp.GetArchFromString(name)
+		if name == "native" {
+			arch, err = libseccomp.GetNativeArch()
+		}
+		if err != nil {
+			continue
+		}
+		var highest *configs.Syscall
+		var number libseccomp.ScmpSyscall
+		for _, call := range profile.Syscalls {
+			if n, err := libseccomp.GetSyscallFromNameByArch(call.Name, arch); err == nil && n > number {
+				highest, number = call, n
+			}
+		}
+		if highest != nil {
+			keep[highest] = true
+		}
+	}
+	for _, call := range profile.Syscalls {
+		if keep[call] || call.Action == configs.Notify {
+			rest.Syscalls = append(rest.Syscalls, call)
+		}
+	}
+	rest.Architectures = append(slices.Clone(profile.Architectures), libseccomp.OnlyCompiled)
+	return &rest
 }
 
 // compileFilter runs CompileSeccomp and seals its program.

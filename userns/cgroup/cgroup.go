@@ -115,16 +115,13 @@ func probe(h host) Info {
 	case h.isCgroup2(h.path(mountPoint)):
 		info.Mount, info.Version = mountPoint, 2
 	case h.isCgroup2(h.path(mountPoint, "unified")):
-		// libcontainer uses the v1 hierarchies then, which cannot be delegated.
-		info.Reason = "the host uses cgroup v1"
-		info.Hint = "ask the administrator to boot with systemd.unified_cgroup_hierarchy=1"
-		return info
+		info.Mount = path.Join(mountPoint, "unified")
 	default:
 		info.Reason = "the host has no unified cgroup hierarchy"
 		info.Hint = "ask the administrator to boot with systemd.unified_cgroup_hierarchy=1"
 		return info
 	}
-	if base := h.userManager(); base != "" {
+	if base := h.userManager(); base != "" && info.Version == 2 {
 		info.Driver, info.Base = Systemd, base
 	} else if base, evacuated := h.delegated(info.Mount); base != "" {
 		info.Driver, info.Base, info.Evacuate = FS, base, !evacuated

@@ -53,7 +53,7 @@ func TestProbe(t *testing.T) {
 				{"sys/fs/cgroup/unified/u/cgroup.controllers": "\n"},
 			},
 			"sys/fs/cgroup/unified",
-			Info{Driver: None, Version: 1},
+			Info{Driver: FS, Version: 1, Base: "/u", Evacuate: true},
 		},
 		{
 			"outside of the namespace",

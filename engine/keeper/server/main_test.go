@@ -23,6 +23,7 @@ import (
 
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/runtime"
+	"github.com/kelp-engine/kelp/userns/cgroup"
 )
 
 const insideEnv = "KELP_TEST_INSIDE"
@@ -56,6 +57,9 @@ func TestMain(m *testing.M) {
 		slog.SetDefault(slog.New(slog.DiscardHandler))
 	}
 	adoptOrphans()
+	if err := prepareCgroups(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -98,11 +102,36 @@ func runInside() (int, error) {
 		Credential:  &syscall.Credential{NoSetGroups: maps == 1},
 		Pdeathsig:   syscall.SIGKILL,
 	}
+	if group, remove := delegate(uid, gid); group != nil {
+		defer remove()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
 	err = cmd.Run() // in the main thread, see engine/runtime: the parent-death signal is its
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return max(exit.ExitCode(), 1), nil
 	}
 	return 0, err
+}
+
+// delegate makes a cgroup for the user, as systemd does, and returns the one
+// in it for kelp's own processes; nil when we may not.
+func delegate(uid, gid int) (group *os.File, remove func()) {
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		base := filepath.Join(mount, fmt.Sprintf("kelp-unit-test-%d", os.Getpid()))
+		own := filepath.Join(base, cgroup.Evacuation)
+		if _, err := os.Stat(filepath.Join(mount, "cgroup.procs")); err != nil || os.MkdirAll(own, 0o755) != nil {
+			continue
+		}
+		for _, path := range []string{base, base + "/cgroup.procs", base + "/cgroup.subtree_control", own, own + "/cgroup.procs"} {
+			if err := os.Chown(path, uid, gid); err != nil {
+				continue
+			}
+		}
+		if f, err := os.Open(own); err == nil {
+			return f, func() { f.Close(); os.Remove(own); os.Remove(base) }
+		}
+	}
+	return nil, nil
 }
 
 // sealed copies a program to sealed memory.

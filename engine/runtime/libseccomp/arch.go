@@ -51,8 +51,16 @@ func (a ScmpArch) String() string {
 	return fmt.Sprintf("architecture %d", uint(a))
 }
 
+// OnlyCompiled is the name of an architecture that exists, as another name of
+// the native one, where Compiled is set. In a profile it says that the
+// profile's rules are not to be compiled.
+const OnlyCompiled = "only-compiled"
+
 // GetArchFromString returns the architecture of that name.
 func GetArchFromString(name string) (ScmpArch, error) {
+	if name == OnlyCompiled && Compiled != nil {
+		return GetNativeArch()
+	}
 	for a, n := range archNames {
 		if n == name && n != "" {
 			return ScmpArch(a), nil
