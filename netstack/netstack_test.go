@@ -145,6 +145,31 @@ func TestNamesOnANetwork(t *testing.T) {
 	}
 }
 
+func TestContainerMayServeDNS(t *testing.T) {
+	n := openNetwork(t, "blue", 20, nil)
+	s := openSandbox(t, SandboxConfig{})
+	connect(t, s, n, 2, "web")
+	pc, err := s.ns.ListenPacket("udp4", &net.UDPAddr{Port: 53})
+	check(t, err)
+	defer pc.Close()
+	l, err := s.ns.Listen("tcp4", &net.TCPAddr{Port: 53})
+	check(t, err)
+	defer l.Close()
+	if got, err := resolve(s, "web"); len(got) != 2 {
+		t.Errorf("web is %v, %v", got, err)
+	}
+}
+
+func BenchmarkSandbox(b *testing.B) {
+	n := openNetwork(b, "blue", 20, nil)
+	for b.Loop() {
+		s, err := OpenSandbox(SandboxConfig{Resolver: true, Log: quiet, HostResolvers: &dns.HostResolvers{Path: "/dev/null"}})
+		check(b, err)
+		connect(b, s, n, 2, "a")
+		check(b, s.Close())
+	}
+}
+
 func TestHostsResolversAreAsked(t *testing.T) {
 	conf := filepath.Join(t.TempDir(), "resolv.conf")
 	check(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\n"), 0o644))

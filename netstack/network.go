@@ -53,7 +53,6 @@ type Network struct {
 
 	mu      sync.Mutex
 	members map[string]member // by endpoint
-	removed sync.WaitGroup    // ports that are being removed
 }
 
 // member is what a network knows of an endpoint.
@@ -108,7 +107,6 @@ func OpenNetwork(cfg NetworkConfig) (_ *Network, err error) {
 func (n *Network) Close() error { return n.release() }
 
 func (n *Network) release() error {
-	n.removed.Wait()
 	var errs []error
 	if n.egress != nil {
 		n.egress.Close()
@@ -142,16 +140,6 @@ func (n *Network) prefixes() []netip.Prefix {
 		p = append(p, s.Prefix)
 	}
 	return p
-}
-
-// removeSoon removes a port in the background: the kernel takes its time, and
-// nobody needs to wait when a container has ended.
-func (n *Network) removeSoon(port string) {
-	n.removed.Go(func() {
-		if err := n.bridge.RemovePort(port); err != nil {
-			n.log.Warn("cannot remove a container's interface", "error", err)
-		}
-	})
 }
 
 func (n *Network) reachesHost(a netip.Addr) bool {

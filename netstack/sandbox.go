@@ -89,17 +89,54 @@ func (s *Sandbox) open() error {
 	if !s.cfg.Resolver {
 		return nil
 	}
-	udp, err := s.ns.ListenPacket("udp4", net.UDPAddrFromAddrPort(dns.Address))
+	udp, tcp, err := s.listenResolver()
 	if err != nil {
-		return fmt.Errorf("cannot start the container's resolver: %w", err)
-	}
-	tcp, err := s.ns.Listen("tcp4", net.TCPAddrFromAddrPort(dns.Address))
-	if err != nil {
-		udp.Close()
 		return fmt.Errorf("cannot start the container's resolver: %w", err)
 	}
 	s.resolver = dns.Serve(udp, tcp, zone{s}, forwarder{s}, s.cfg.Log)
 	return nil
+}
+
+// listenResolver opens the resolver's sockets. Where the kernel can redirect,
+// they leave port 53 to the container: a server there may want it on all of
+// its addresses.
+func (s *Sandbox) listenResolver() (udp *net.UDPConn, tcp *net.TCPListener, err error) {
+	at := dns.Address
+	for _, port := range []uint16{0, at.Port()} {
+		udp, tcp, err = s.listenBoth(netip.AddrPortFrom(at.Addr(), port))
+		if err != nil || port == at.Port() {
+			return udp, tcp, err
+		}
+		err = s.ns.Redirect(at, localPort(udp.LocalAddr()), localPort(tcp.Addr()))
+		if err == nil {
+			return udp, tcp, nil
+		}
+		s.cfg.Log.Debug("the resolver takes the container's port 53", "error", err)
+		udp.Close()
+		tcp.Close()
+	}
+	return udp, tcp, err
+}
+
+func localPort(a net.Addr) uint16 {
+	p, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return 0
+	}
+	return p.Port()
+}
+
+func (s *Sandbox) listenBoth(at netip.AddrPort) (*net.UDPConn, *net.TCPListener, error) {
+	udp, err := s.ns.ListenPacket("udp4", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, nil, err
+	}
+	tcp, err := s.ns.Listen("tcp4", net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		udp.Close()
+		return nil, nil, err
+	}
+	return udp, tcp, nil
 }
 
 // Path is where others find the sandbox's namespace.
@@ -116,11 +153,12 @@ func (s *Sandbox) Close() error {
 	endpoints := s.endpoints
 	s.endpoints = nil
 	s.mu.Unlock()
+	var errs []error
 	for _, e := range endpoints {
 		e.net.leave(e.ID)
-		e.net.removeSoon(e.portName())
+		errs = append(errs, e.net.bridge.MutePort(e.portName()))
 	}
-	return s.ns.Close()
+	return errors.Join(append(errs, s.ns.Close())...)
 }
 
 func (s *Sandbox) snapshot() []*endpoint {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -129,6 +130,38 @@ func (b *Bridge) RemovePort(name string) error {
 	}
 	if err := h.LinkDel(dev); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("cannot remove interface %s: %w", name, err)
+	}
+	return nil
+}
+
+// MutePort keeps a port from sending and receiving. It is much faster than
+// RemovePort, and enough where the container's namespace is about to end and
+// takes the pair along.
+func (b *Bridge) MutePort(name string) error {
+	h, err := b.Netlink()
+	if err != nil {
+		return err
+	}
+	dev, err := h.LinkByName(name)
+	if err != nil {
+		if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
+			return nil
+		}
+		return fmt.Errorf("cannot look for interface %s: %w", name, err)
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+	msg.Index = int32(dev.Attrs().Index)
+	req.AddData(msg)
+	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+	info.AddRtAttr(nl.IFLA_BRPORT_STATE, []byte{0}) // disabled
+	req.AddData(info)
+	err = b.Do(func() error {
+		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+		return err
+	})
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("cannot mute interface %s: %w", name, err)
 	}
 	return nil
 }
