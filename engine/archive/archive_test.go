@@ -180,7 +180,7 @@ func TestExtractKeepsWhatTheArchiveSays(t *testing.T) {
 		tar.Header{Name: "old"},
 		tar.Header{Name: "file", Typeflag: tar.TypeDir, Mode: 0o755},
 		tar.Header{Name: "pipe", Typeflag: tar.TypeFifo},
-	), "/d", ExtractOptions{})
+	), "/d", ExtractOptions{MaxID: 65536})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestExtractNeverLeavesTheContainer(t *testing.T) {
 			for i := range tt.hdrs {
 				tt.hdrs[i].Linkname = strings.ReplaceAll(tt.hdrs[i].Linkname, "/OUT", out)
 			}
-			err := tr.Extract(t.Context(), archive(t, tt.hdrs...), "/d", ExtractOptions{})
+			err := tr.Extract(t.Context(), archive(t, tt.hdrs...), "/d", ExtractOptions{MaxID: 65536})
 			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("error %v, want %q", err, tt.err)
 			}
@@ -266,8 +266,8 @@ func TestExtractRefuses(t *testing.T) {
 		{name: "read-only root", dir: "/d", readOnly: true, err: "container rootfs is marked read-only", is: errdefs.IsPermissionDenied},
 		{name: "read-only volume", dir: "/ro/sub", err: "mounted volume is marked read-only", is: errdefs.IsPermissionDenied},
 		{name: "read-only volume by a link", dir: "/to-ro", err: "mounted volume is marked read-only", is: errdefs.IsPermissionDenied},
-		{name: "file over directory", dir: "/", o: ExtractOptions{KeepTypes: true}, hdr: tar.Header{Name: "d"}, err: `cannot overwrite directory "d" with non-directory`, is: errdefs.IsInvalidArgument},
-		{name: "directory over file", dir: "/", o: ExtractOptions{KeepTypes: true}, hdr: tar.Header{Name: "file", Typeflag: tar.TypeDir}, err: `cannot overwrite non-directory "file" with directory`, is: errdefs.IsInvalidArgument},
+		{name: "file over directory", dir: "/", o: ExtractOptions{KeepTypes: true, MaxID: 65536}, hdr: tar.Header{Name: "d"}, err: `cannot overwrite directory "d" with non-directory`, is: errdefs.IsInvalidArgument},
+		{name: "directory over file", dir: "/", o: ExtractOptions{KeepTypes: true, MaxID: 65536}, hdr: tar.Header{Name: "file", Typeflag: tar.TypeDir}, err: `cannot overwrite non-directory "file" with directory`, is: errdefs.IsInvalidArgument},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr, dir := tree(t, "d/x=1", "file=1", "ro/sub/", "ro/rw/", "to-ro -> /ro/sub")
@@ -286,7 +286,7 @@ func TestExtractRefuses(t *testing.T) {
 	}
 	tr, _ := tree(t, "ro/rw/")
 	tr.points, tr.readOnly = points, true
-	if err := tr.Extract(t.Context(), archive(t, tar.Header{Name: "new"}), "/ro/rw", ExtractOptions{}); err != nil {
+	if err := tr.Extract(t.Context(), archive(t, tar.Header{Name: "new"}), "/ro/rw", ExtractOptions{MaxID: 65536}); err != nil {
 		t.Errorf("a writable volume in a read-only one: %v", err)
 	}
 }
@@ -295,7 +295,7 @@ func TestExtractOfABrokenArchive(t *testing.T) {
 	for name, body := range map[string]string{"no archive": "hello, this is no tar archive at all" + strings.Repeat("x", 600), "broken gzip": "\x1f\x8bxx"} {
 		t.Run(name, func(t *testing.T) {
 			tr, _ := tree(t, "d/")
-			if err := tr.Extract(t.Context(), strings.NewReader(body), "/d", ExtractOptions{}); !errdefs.IsInvalidArgument(err) {
+			if err := tr.Extract(t.Context(), strings.NewReader(body), "/d", ExtractOptions{MaxID: 65536}); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -303,7 +303,7 @@ func TestExtractOfABrokenArchive(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	tr, _ := tree(t, "d/")
-	if err := tr.Extract(ctx, archive(t, tar.Header{Name: "f"}), "/d", ExtractOptions{}); !errors.Is(err, context.Canceled) {
+	if err := tr.Extract(ctx, archive(t, tar.Header{Name: "f"}), "/d", ExtractOptions{MaxID: 65536}); !errors.Is(err, context.Canceled) {
 		t.Errorf("a client that is gone: %v", err)
 	}
 }

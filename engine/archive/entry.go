@@ -129,13 +129,11 @@ func (x *extractor) chown(hdr *tar.Header, chown func(uid, gid int) error) error
 	if x.o.Owner != nil {
 		uid, gid = int(x.o.Owner.UID), int(x.o.Owner.GID)
 	}
-	if x.o.MaxID != 0 {
-		if uid < 0 || uid > int(x.o.MaxID) {
-			uid = 0
-		}
-		if gid < 0 || gid > int(x.o.MaxID) {
-			gid = 0
-		}
+	if uid < 0 || uid > int(x.o.MaxID) {
+		uid = 0
+	}
+	if gid < 0 || gid > int(x.o.MaxID) {
+		gid = 0
 	}
 	return chown(uid, gid)
 }

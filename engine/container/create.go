@@ -30,14 +30,17 @@ func (m *Manager) Create(ctx context.Context, name string, req container.CreateR
 	if err != nil {
 		return "", nil, err
 	}
+	if req.HostConfig == nil {
+		req.HostConfig = &container.HostConfig{}
+	}
+	if err := spec.CheckRequest(req.Config, req.HostConfig); err != nil {
+		return "", nil, err
+	}
 	r := &Record{ID: newID(), Created: time.Now().UTC(), Image: img.ID, State: Creating}
 	if r.Config, err = mergeConfig(req.Config, img); err != nil {
 		return "", nil, err
 	}
 	r.HostConfig = req.HostConfig
-	if r.HostConfig == nil {
-		r.HostConfig = &container.HostConfig{}
-	}
 	if warnings, err = m.normalise(r, req.NetworkingConfig); err != nil {
 		return "", nil, err
 	}
@@ -54,6 +57,9 @@ func (m *Manager) Create(ctx context.Context, name string, req container.CreateR
 // normalise fills in what the client left open and checks the rest.
 func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, error) {
 	h := r.HostConfig
+	if r.Config.NetworkDisabled {
+		h.NetworkMode = network.NetworkNone
+	}
 	if h.NetworkMode == "" || h.NetworkMode.IsDefault() {
 		h.NetworkMode = network.NetworkBridge
 	}
@@ -79,7 +85,7 @@ func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, 
 		r.Networks = nc.EndpointsConfig
 	}
 	m.resolveModes(h)
-	if err := setHostname(r); err != nil {
+	if err := m.setHostname(r); err != nil {
 		return nil, err
 	}
 	warnings, err := spec.Validate(r.Config, h, m.o.Host)

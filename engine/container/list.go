@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/kelp-engine/kelp/engine/filter"
@@ -84,7 +85,9 @@ func healthSummary(h *container.Health) *container.HealthSummary {
 func mountPoints(r *Record) []container.MountPoint {
 	points := make([]container.MountPoint, 0, len(r.Mounts))
 	for _, p := range r.Mounts {
-		points = append(points, p.API())
+		if p.Type != mount.TypeTmpfs || p.FromMounts { // HostConfig.Tmpfs is shown there only
+			points = append(points, p.API())
+		}
 	}
 	return points
 }

@@ -148,13 +148,17 @@ func (g *registry) mountsOf(ref string) ([]mounts.Point, error) {
 	return c.Snapshot().Mounts, nil
 }
 
-// setHostname gives a container that asked for none the host's name where it
-// shares the host's network, else the short form of its id.
-func setHostname(r *Record) error {
+// setHostname gives a container that asked for none the name of the host or
+// container whose network it shares, else the short form of its id.
+func (g *registry) setHostname(r *Record) error {
 	if r.Config.Hostname != "" {
 		return nil
 	}
 	r.Config.Hostname = r.ID[:12]
+	if c, err := g.Find(r.HostConfig.NetworkMode.ConnectedContainer()); err == nil {
+		other := c.Snapshot().Config
+		r.Config.Hostname, r.Config.Domainname = other.Hostname, other.Domainname
+	}
 	if r.HostConfig.NetworkMode.IsHost() || r.HostConfig.UTSMode.IsHost() {
 		name, err := os.Hostname()
 		if err != nil {

@@ -29,7 +29,7 @@ type Host struct {
 	// Capabilities are all that the user namespace has, as "CAP_CHOWN".
 	Capabilities []string
 	// MaxID is the highest user and group id of the user namespace, all from
-	// 0 on being mapped.
+	// 0 on being mapped; 0 where there is root only.
 	MaxID uint32
 	// OOMScoreAdj is kelp's own, the lowest that containers can have.
 	OOMScoreAdj int
@@ -44,7 +44,7 @@ type Host struct {
 // Probe finds out what this process's machine and user namespace have. The
 // caller sets Controllers and CgroupNamespace from package cgroup.
 func Probe() (Host, error) {
-	h := Host{NetworkSysfs: true}
+	h := Host{}
 	caps, err := capability.NewPid2(0)
 	if err != nil {
 		return h, err
@@ -74,6 +74,9 @@ func Probe() (Host, error) {
 	}
 	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	h.Seccomp = err == nil
+	if h.NetworkSysfs, err = sysfsVisible(); err != nil {
+		return h, err
+	}
 	err = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{})
 	h.RecursiveReadOnly = !errors.Is(err, unix.ENOSYS)
 	// Loading a profile needs CAP_MAC_ADMIN in the initial user namespace, but

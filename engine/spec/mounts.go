@@ -81,7 +81,7 @@ func sysMount(hc *container.HostConfig, join Join, h Host) specs.Mount {
 // ptsOptions gives terminals to group 5 (tty) where there is one.
 func ptsOptions(h Host) []string {
 	o := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
-	if h.MaxID == 0 || h.MaxID >= 5 {
+	if h.MaxID >= 5 {
 		o = append(o, "gid=5")
 	}
 	return o

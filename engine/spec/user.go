@@ -89,7 +89,7 @@ func checkID(kind string, id int) (uint32, error) {
 // checkMapped refuses an identity that the user namespace has no ids for.
 func checkMapped(id identity, h Host) error {
 	for _, n := range append([]uint32{id.uid, id.gid}, id.groups...) {
-		if h.MaxID != 0 && n > h.MaxID {
+		if n > h.MaxID {
 			return fault.InvalidArgument("cannot run as %d:%d: id %d is not in the user namespace, which ends at %d", id.uid, id.gid, n, h.MaxID).
 				WithHint("ask the administrator for more subordinate ids in /etc/subuid and /etc/subgid")
 		}
