@@ -84,10 +84,8 @@ func FuzzExtract(f *testing.F) {
 		tr := &Tree{name: "c", root: root}
 		defer tr.Close()
 		_ = tr.Extract(t.Context(), bytes.NewReader(b), "/d", ExtractOptions{MaxID: 65536})
-		for _, check := range []string{top, dir} {
-			if left, err := os.ReadDir(check); err != nil || len(left) != 1 {
-				t.Errorf("%s: %v, %v", check, left, err)
-			}
+		if left, err := os.ReadDir(top); err != nil || len(left) != 1 {
+			t.Errorf("beside the container: %v, %v", left, err)
 		}
 	})
 }
