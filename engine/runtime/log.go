@@ -13,6 +13,7 @@ import (
 // about what kelp knows and has decided, so they are for debugging.
 var hushLibcontainer = sync.OnceFunc(func() {
 	logrus.SetOutput(io.Discard)
+	logrus.StandardLogger().ReplaceHooks(logrus.LevelHooks{})
 	logrus.AddHook(hook{})
 })
 

@@ -31,6 +31,7 @@ type container struct {
 type process struct {
 	hub  *stdio.Hub
 	p    *runtime.Process
+	oom  *runtime.OOMWatch // of a container with a memory limit's controller
 	task keeper.Task // guarded by registry.mu
 }
 

@@ -87,6 +87,10 @@ func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients [
 	t.mu.Lock()
 	c.rt, c.init = rt, p
 	t.mu.Unlock()
+	if p.oom = rt.OOMKills(); p.oom != nil {
+		t.ended.Add(1)
+		go t.watchOOM(p)
+	}
 	t.ended.Add(1)
 	go t.await(c, p)
 	crashpoint.Hit("keeper.start.known")

@@ -39,20 +39,50 @@ func (t *tasks) await(c *container, p *process) {
 		code = 255
 	}
 	at := time.Now()
-	p.hub.Exited()
 	if p.task.Exec == "" {
-		t.mu.Lock()
-		rt := c.rt
-		c.rt = nil
-		t.mu.Unlock()
-		if err := rt.Destroy(); err != nil {
-			slog.Warn("cannot remove what is left of a container", "container", c.id, "error", err)
-		}
+		t.cleanUp(c, p)
 	}
+	p.hub.Exited()
 	defer p.hub.Release()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p.task.Status, p.task.ExitCode, p.task.ExitedAt = keeper.Exited, code, at
+	t.publish(p.task)
+}
+
+// cleanUp removes what is left of a container whose first process p has ended.
+func (t *tasks) cleanUp(c *container, p *process) {
+	t.mu.Lock()
+	rt := c.rt
+	c.rt = nil
+	t.mu.Unlock()
+	if p.oom != nil {
+		if p.oom.Killed() {
+			t.noteOOM(p)
+		}
+		p.oom.Close()
+	}
+	if err := rt.Destroy(); err != nil {
+		slog.Warn("cannot remove what is left of a container", "container", c.id, "error", err)
+	}
+}
+
+// watchOOM tells everybody when a process of the container is killed for lack
+// of memory, until the container has ended.
+func (t *tasks) watchOOM(p *process) {
+	defer t.ended.Done()
+	for p.oom.Wait() {
+		t.noteOOM(p)
+	}
+}
+
+func (t *tasks) noteOOM(p *process) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p.task.OOMKilled || p.task.Status == keeper.Exited {
+		return
+	}
+	p.task.OOMKilled = true
 	t.publish(p.task)
 }
 
