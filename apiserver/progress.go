@@ -25,6 +25,11 @@ type progressMessage struct {
 // later one is the stream's last message.
 func progress(run func(transfer.Progress) error) response {
 	return responseFunc(func(w http.ResponseWriter, r *http.Request) error {
+		// Progress is told while the archive is still coming in; net/http would
+		// otherwise drop the rest of the request with the first write.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			return err
+		}
 		p := &progressStream{w: w}
 		err := run(p.send)
 		p.mu.Lock()
