@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
@@ -141,6 +142,10 @@ func (m *joints) lease(c *Container, wishes []wish) (*keeper.Sandbox, error) {
 		return nil, fault.Conflict("container %s is connected already", c.Name)
 	}
 	for i, w := range wishes {
+		if m.networks[w.net.ID] != w.net {
+			m.freeAll(s.Endpoints)
+			return nil, fault.NotFound("network %s not found", w.net.Name)
+		}
 		e, err := m.endpoint(c, w, fmt.Sprintf("%s%d", ifacePrefix(w.net), i))
 		if err != nil {
 			m.freeAll(s.Endpoints)
@@ -174,10 +179,30 @@ func (m *table) freeAll(endpoints []keeper.Endpoint) {
 	}
 }
 
-// makeSandbox has the keeper make the networks and the sandbox. One that an
-// earlier attempt left is replaced.
+// makeSandbox has the keeper make the sandbox, and the networks that are not
+// there yet. What an earlier engine left of the container is replaced.
 func (m *Manager) makeSandbox(ctx context.Context, c *Container, wishes []wish, s *keeper.Sandbox) (keeper.SandboxState, error) {
-	if err := m.o.Sandboxes.ReleaseSandbox(ctx, c.ID); err != nil {
+	state, err := m.o.Sandboxes.CreateSandbox(ctx, *s)
+	if errors.Is(err, errdefs.ErrConflict) || errors.Is(err, errdefs.ErrNotFound) {
+		if state, err = m.makeAll(ctx, wishes, s); err == nil {
+			return state, nil
+		}
+	}
+	if err == nil {
+		return state, nil
+	}
+	if ctx.Err() != nil { // the keeper may have made it all the same
+		err = errors.Join(err, m.o.Sandboxes.ReleaseSandbox(context.WithoutCancel(ctx), c.ID))
+	}
+	if len(s.Ports) > 0 && len(s.Endpoints) > 0 {
+		err = fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", c.Name, s.Endpoints[0].EndpointID, err)
+	}
+	return state, err
+}
+
+// makeAll makes a sandbox where the keeper lacks something, or has too much.
+func (m *Manager) makeAll(ctx context.Context, wishes []wish, s *keeper.Sandbox) (keeper.SandboxState, error) {
+	if err := m.o.Sandboxes.ReleaseSandbox(ctx, s.ID); err != nil {
 		return keeper.SandboxState{}, err
 	}
 	for _, w := range wishes {
@@ -185,26 +210,27 @@ func (m *Manager) makeSandbox(ctx context.Context, c *Container, wishes []wish, 
 			return keeper.SandboxState{}, err
 		}
 	}
-	state, err := m.o.Sandboxes.CreateSandbox(ctx, *s)
-	if err != nil && len(s.Ports) > 0 && len(s.Endpoints) > 0 {
-		return state, fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", c.Name, s.Endpoints[0].EndpointID, err)
-	}
-	return state, err
+	return m.o.Sandboxes.CreateSandbox(ctx, *s)
 }
 
-// Detach disconnects a container that has ended, or whose start an earlier
-// engine left half done.
+// Detach disconnects a container that has ended. Not being connected is no
+// error.
 func (m *Manager) Detach(ctx context.Context, containerID string) error {
+	m.mu.Lock()
+	a := m.attached[containerID]
+	m.mu.Unlock()
+	if a == nil {
+		return nil // Recover has found all that there are
+	}
 	if err := m.o.Sandboxes.ReleaseSandbox(ctx, containerID); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	a := m.attached[containerID]
-	delete(m.attached, containerID)
-	if a == nil {
+	if m.attached[containerID] != a {
 		m.mu.Unlock()
 		return nil
 	}
+	delete(m.attached, containerID)
 	m.freeAll(a.state.Endpoints)
 	var left []*Record
 	for _, e := range a.state.Endpoints {

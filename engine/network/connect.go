@@ -79,6 +79,10 @@ func (m *joints) live(containerID string) bool {
 // connectLive connects a running container.
 func (m *Manager) connectLive(ctx context.Context, c *Container, w wish) error {
 	m.mu.Lock()
+	if m.networks[w.net.ID] != w.net {
+		m.mu.Unlock()
+		return fault.NotFound("network %s not found", w.net.Name)
+	}
 	for _, e := range m.connected(c.ID) {
 		if err := m.checkOverlap(w.net, e); err != nil {
 			m.mu.Unlock()

@@ -166,3 +166,15 @@ func (m *table) free(networkID string, addrs []netip.Addr) {
 		}
 	}
 }
+
+// leased says whether a container has addresses of a network, or is about to.
+//
+// Preconditions: m.mu is held.
+func (m *table) leased(networkID string) bool {
+	for _, h := range m.leases {
+		if _, ok := h[networkID]; ok {
+			return true
+		}
+	}
+	return false
+}

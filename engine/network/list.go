@@ -89,6 +89,10 @@ func (m *Manager) remove(ctx context.Context, r *Record) error {
 		m.mu.Unlock()
 		return err
 	}
+	if m.leased(r.ID) {
+		m.mu.Unlock()
+		return fault.PermissionDenied("error while removing network: a container is joining network %s", r.Name)
+	}
 	delete(m.networks, r.ID)
 	m.mu.Unlock()
 	err := m.o.Bridges.RemoveNetwork(ctx, r.ID)

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/filter"
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
@@ -35,6 +36,11 @@ func (f *fakeKeeper) RemoveNetwork(_ context.Context, id string) error {
 }
 
 func (f *fakeKeeper) CreateSandbox(_ context.Context, s keeper.Sandbox) (keeper.SandboxState, error) {
+	for _, e := range s.Endpoints {
+		if _, ok := f.nets[e.NetworkID]; !ok {
+			return keeper.SandboxState{}, fault.NotFound("network %s is not there", e.NetworkID)
+		}
+	}
 	if err := f.fail; err != nil {
 		f.fail = nil
 		return keeper.SandboxState{}, err
