@@ -25,7 +25,9 @@ func (m *Manager) Recover(ctx context.Context) error {
 	var unknown []*instance
 	for _, r := range docs {
 		x := m.add(*r)
-		close(x.started)
+		if r.State != Created {
+			close(x.started)
+		}
 		if r.State == Running && !m.adopt(ctx, x) {
 			unknown = append(unknown, x)
 		}

@@ -334,3 +334,34 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkRead is the way from the file to the sink.
+func BenchmarkRead(b *testing.B) {
+	for _, driver := range drivers {
+		for _, size := range []int{20, 100, 1000, 16000} {
+			path := filepath.Join(b.TempDir(), "x.log")
+			var enc entry.Encoder = entry.NewJSON(nil)
+			if driver == "local" {
+				enc = entry.Local{}
+			}
+			var content []byte
+			e := entry.Entry{Stream: entry.Stdout, Time: time.Unix(1_700_000_000, 0), Line: bytes.Repeat([]byte("x"), size)}
+			lines := 64 << 20 / (size + 1)
+			for range lines {
+				content = enc.Append(content, &e)
+			}
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				b.Fatal(err)
+			}
+			b.Run(fmt.Sprintf("%s/%d", driver, size), func(b *testing.B) {
+				b.SetBytes(int64(lines * (size + 1)))
+				for b.Loop() {
+					n := &lineCount{}
+					if err := Read(b.Context(), Log{driver, path}, Query{Stdout: true, Lines: -1}, n); err != nil || n.lines != lines {
+						b.Fatal(n.lines, err)
+					}
+				}
+			})
+		}
+	}
+}
