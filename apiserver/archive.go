@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 
 	types "github.com/moby/moby/api/types/container"
@@ -69,17 +70,20 @@ func (s *Server) archiveGet(ctx context.Context, r *request) (response, error) {
 			return err
 		}
 		w.Header().Set("Content-Type", "application/x-tar")
-		return cut(write(hr.Context(), w))
+		return cut(hr, write(hr.Context(), w))
 	}), nil
 }
 
 // cut breaks the connection when an error comes in the middle of a stream:
 // the client must not take what it has for the whole.
-func cut(err error) error {
-	if err != nil {
-		panic(http.ErrAbortHandler)
+func cut(r *http.Request, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	if r.Context().Err() == nil { // else the client is gone
+		slog.Warn("an archive broke off", "path", r.URL.Path, "error", err)
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // archivePut serves PUT /containers/{ref}/archive.
@@ -102,6 +106,6 @@ func (s *Server) containerExport(_ context.Context, r *request) (response, error
 	}
 	return responseFunc(func(w http.ResponseWriter, hr *http.Request) error {
 		w.Header().Set("Content-Type", "application/octet-stream")
-		return cut(write(hr.Context(), w))
+		return cut(hr, write(hr.Context(), w))
 	}), nil
 }

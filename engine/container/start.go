@@ -106,7 +106,7 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 	}
 	crashpoint.Hit("container.start.attached-networks")
 	in := spec.Input{
-		ID: r.ID, Name: r.Name, Config: r.Config, HostConfig: r.HostConfig,
+		Config: r.Config, HostConfig: r.HostConfig,
 		Rootfs: rootfs, Mounts: points, Host: m.o.Host,
 	}
 	if r.HostConfig.Init != nil && *r.HostConfig.Init {

@@ -18,8 +18,6 @@ import (
 
 // Input is all that a container's spec is made of.
 type Input struct {
-	ID   string
-	Name string
 	// Config is the client's merged with the image's. Its Hostname is set.
 	Config     *container.Config
 	HostConfig *container.HostConfig

@@ -11,13 +11,12 @@ import (
 )
 
 // testInput is a container that asks for nothing, on a host that has all.
-func testInput(t *testing.T) Input {
+func testInput(t testing.TB) Input {
 	t.Helper()
 	rootfs := t.TempDir()
 	write(t, rootfs, "etc/passwd", "root:x:0:0:root:/root:/bin/sh\nmail:x:8:12::/var/mail:/bin/sh\n")
 	write(t, rootfs, "etc/group", "root:x:0:\nmail:x:12:\nvideo:x:44:mail\n")
 	return Input{
-		ID:         "c1",
 		Config:     &container.Config{Hostname: "c1", Cmd: []string{"sh"}},
 		HostConfig: &container.HostConfig{},
 		Rootfs:     rootfs,
@@ -32,7 +31,7 @@ func testInput(t *testing.T) Input {
 	}
 }
 
-func write(t *testing.T, dir, name, content string) {
+func write(t testing.TB, dir, name, content string) {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
