@@ -74,8 +74,8 @@ func (p *probes) exec(ctx context.Context, r *Record, timeout time.Duration) (ou
 	}
 	defer ours.Close()
 	ref := keeper.Ref{Container: r.ID, Exec: probePrefix + newID()[:24]}
-	ended, forget := p.expect(ref.Exec)
-	defer forget()
+	ended := p.expect(ref.Exec)
+	defer p.abandon(context.WithoutCancel(ctx), ref, ended)
 	req := keeper.ExecRequest{Ref: ref, Process: proc, Attach: &keeper.AttachRequest{Ref: ref, Stdout: true, Stderr: true}}
 	_, err = p.o.Prober.Exec(ctx, req, theirs, nil)
 	theirs.Close()
@@ -88,7 +88,7 @@ func (p *probes) exec(ctx context.Context, r *Record, timeout time.Duration) (ou
 	if err == nil {
 		select {
 		case t := <-ended:
-			_ = p.o.Tasks.Forget(ctx, ref)
+			ended <- t // for abandon
 			return output, t.ExitCode, nil
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -100,15 +100,24 @@ func (p *probes) exec(ctx context.Context, r *Record, timeout time.Duration) (ou
 }
 
 // expect returns where the end of a check will be told.
-func (p *probes) expect(id string) (ended chan keeper.Task, forget func()) {
-	ended = make(chan keeper.Task, 1)
+func (p *probes) expect(id string) chan keeper.Task {
+	ended := make(chan keeper.Task, 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.running[id] = ended
-	return ended, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.running, id)
+	return ended
+}
+
+// abandon waits no longer: the keeper forgets the check now if it has ended,
+// else taskChanged sees to it.
+func (p *probes) abandon(ctx context.Context, ref keeper.Ref, ended chan keeper.Task) {
+	p.mu.Lock()
+	delete(p.running, ref.Exec)
+	p.mu.Unlock()
+	select {
+	case <-ended:
+		_ = p.o.Tasks.Forget(ctx, ref)
+	default:
 	}
 }
 
@@ -120,13 +129,15 @@ func (p *probes) taskChanged(ctx context.Context, t keeper.Task) {
 	}
 	p.mu.Lock()
 	ended := p.running[t.Exec]
+	if t.Status == keeper.Exited && ended != nil {
+		select {
+		case ended <- t: // under the lock, so that abandon sees it
+		default: // told already
+		}
+	}
 	p.mu.Unlock()
 	switch {
 	case t.Status == keeper.Exited && ended != nil:
-		select {
-		case ended <- t:
-		default: // told already
-		}
 	case t.Status == keeper.Exited:
 		_ = p.o.Tasks.Forget(ctx, t.Ref)
 	case ended == nil:
