@@ -69,7 +69,7 @@ func New(cfg Config) (*Engine, error) {
 	if !filepath.IsAbs(cfg.DataRoot) || !filepath.IsAbs(cfg.RuntimeDir) {
 		return nil, fmt.Errorf("the data root %q and the runtime directory %q must be absolute paths", cfg.DataRoot, cfg.RuntimeDir)
 	}
-	host, cgroups, err := probe()
+	host, cgroups, err := probe(cfg.DataRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +170,8 @@ func (e *Engine) openImages() (err error) {
 }
 
 // probe finds out what the machine lets containers have.
-func probe() (spec.Host, cgroup.Info, error) {
-	cgroups := cgroup.Probe()
+func probe(dataRoot string) (spec.Host, cgroup.Info, error) {
+	cgroups := cgroup.Probe().Of(dataRoot)
 	host, err := spec.Probe()
 	host.Controllers = map[string]bool{}
 	for _, c := range cgroups.Controllers {

@@ -18,6 +18,9 @@ var containerID = regexp.MustCompile("^[0-9a-f]{64}$")
 // parent-death signal by executing a setuid program.
 func RemoveCgroups(dir string) error {
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("cannot look for left over cgroups: %w", err)
 	}

@@ -7,7 +7,9 @@
 package cgroup
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path"
@@ -74,6 +76,17 @@ func (i Info) Container(id, parent string) (cgroup string, systemd bool) {
 		return parent + ":kelp:" + id, true
 	}
 	return "", false
+}
+
+// Of returns the same for the containers of one data root: a user may run
+// several kelps in one cgroup, and each takes all that it finds in its own
+// for what an earlier keeper of it left.
+func (i Info) Of(dataRoot string) Info {
+	if i.Driver == FS {
+		sum := sha256.Sum256([]byte(dataRoot))
+		i.Base = path.Join(i.Base, fmt.Sprintf("kelp-%x", sum[:8]))
+	}
+	return i
 }
 
 // Dir returns the directory of a cgroup as in /proc/PID/cgroup.

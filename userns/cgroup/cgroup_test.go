@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -103,5 +104,16 @@ func TestContainer(t *testing.T) {
 		if got, systemd := test.info.Container(test.id, test.parent); got != test.want || systemd != strings.Contains(got, ":") {
 			t.Errorf("%+v: got %q, %v", test, got, systemd)
 		}
+	}
+}
+
+func TestDataRootsAreApart(t *testing.T) {
+	i := Info{Driver: FS, Base: "/a"}
+	a, b := i.Of("/data/a"), i.Of("/data/b")
+	if a.Base == b.Base || a.Base != i.Of("/data/a").Base || path.Dir(a.Base) != "/a" {
+		t.Errorf("%s and %s", a.Base, b.Base)
+	}
+	if s := (Info{Driver: Systemd, Base: "/s"}).Of("/data/a"); s.Base != "/s" {
+		t.Errorf("systemd names its own: %s", s.Base)
 	}
 }

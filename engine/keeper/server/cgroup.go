@@ -14,9 +14,9 @@ import (
 // hierarchy where libcontainer looks for it: there are hosts that have cgroup
 // v1 there and the unified hierarchy, with a cgroup that is delegated to us,
 // elsewhere. The mount is seen in our namespace only.
-func prepareCgroups() error {
+func prepareCgroups(dataRoot string) error {
 	const where = "/sys/fs/cgroup"
-	info := cgroup.Probe()
+	info := cgroup.Probe().Of(dataRoot)
 	if info.Driver != cgroup.FS {
 		return nil
 	}

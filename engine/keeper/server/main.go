@@ -38,7 +38,7 @@ func Main() error {
 	}
 	defer lock.Close()
 	adoptOrphans()
-	if err := prepareCgroups(); err != nil {
+	if err := prepareCgroups(cfg.DataRoot); err != nil {
 		slog.Warn("containers get no cgroups", "error", err)
 	}
 	raiseFileLimit()

@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 		slog.SetDefault(slog.New(slog.DiscardHandler))
 	}
 	adoptOrphans()
-	if err := prepareCgroups(); err != nil {
+	if err := prepareCgroups(""); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(m.Run())
