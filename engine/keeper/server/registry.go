@@ -32,7 +32,7 @@ type process struct {
 	hub  *stdio.Hub
 	p    *runtime.Process
 	oom  *runtime.OOMWatch // of a container with a memory limit's controller
-	task keeper.Task // guarded by registry.mu
+	task keeper.Task       // guarded by registry.mu
 }
 
 func newRegistry() *registry {
