@@ -35,12 +35,15 @@ func (t *tasks) attach(ctx context.Context, call *call) (any, error) {
 		return nil, err
 	}
 	t.attachClient(client, &req)
+	go func() {
+		<-client.Done()
+		t.forgetClient(req.Container, client)
+	}()
 	if err := call.send(struct{}{}); err != nil {
 		return nil, err
 	}
 	select {
 	case <-client.Done():
-		t.forgetClient(req.Container, client)
 		return keeper.AttachResult{Detached: client.Detached()}, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()

@@ -184,6 +184,61 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
+// A client that stops reading holds up neither the container's end for long
+// nor its next start, and the log is whole.
+func TestStuckClient(t *testing.T) {
+	k := newTestKeeper(t)
+	stuck, ended := k.attach(keeper.AttachRequest{Ref: c1, Stdout: true})
+	log := filepath.Join(t.TempDir(), "log")
+	const size = 4 << 20
+	r := keeper.StartRequest{ID: "c1", Log: keeper.Log{Driver: "local", Path: log}}
+	// Nearly all of it fits into the pipe and the socket after a head start.
+	r.Spec = k.spec("sh", "-c", fmt.Sprintf("trap '' PIPE; dd if=/dev/zero bs=1k count=%d 2>/dev/null & sleep 0.3; exit 3", size>>10))
+	begin := time.Now()
+	k.start(r)
+	if task := k.exit(c1); task.ExitCode != 3 || time.Since(begin) > 10*time.Second {
+		t.Errorf("exit code %d after %v", task.ExitCode, time.Since(begin))
+	}
+	select {
+	case <-ended:
+		t.Error("the client was dropped although nobody needed that")
+	default:
+	}
+	r.Spec = k.spec("echo", "again")
+	k.start(r)
+	if res := <-ended; !res.Detached {
+		t.Error("the stuck client is still attached")
+	}
+	k.exit(c1)
+	b, err := io.ReadAll(stuck)
+	if err != nil || len(b) == 0 {
+		t.Errorf("read %d bytes, %v", len(b), err)
+	}
+	written, err := os.ReadFile(log)
+	if err != nil || len(written) < len(b) || !bytes.Contains(written[len(written)-100:], []byte("again")) {
+		t.Errorf("the log has %d bytes, %v", len(written), err)
+	}
+}
+
+// A client that leaves before the start is forgotten, and has not ended the
+// input of the next.
+func TestClientLeavesBeforeTheStart(t *testing.T) {
+	k := newTestKeeper(t)
+	gone, _ := k.attach(keeper.AttachRequest{Ref: c1, Stdin: true})
+	gone.Close()
+	k.waitFor("the client to be forgotten", func() bool {
+		k.tasks.mu.Lock()
+		defer k.tasks.mu.Unlock()
+		return len(k.tasks.containers) == 0
+	})
+	conn, _ := k.attach(keeper.AttachRequest{Ref: c1, Stdin: true, Stdout: true})
+	k.start(keeper.StartRequest{ID: "c1", Spec: k.spec("cat"), Stdio: keeper.Stdio{Stdin: true, StdinOnce: true}})
+	write(t, conn, "hello\n")
+	readUntil(t, conn, "hello\n")
+	closeWrite(t, conn)
+	k.exit(c1)
+}
+
 // demux splits a multiplexed stream.
 func demux(t *testing.T, conn io.Reader) (streams [3]string) {
 	t.Helper()

@@ -158,6 +158,7 @@ type testKeeper struct {
 	t      testing.TB
 	tasks  *tasks
 	rootfs string
+	dir    string // the runtime directory
 }
 
 func newTestKeeper(t testing.TB) *testKeeper {
@@ -176,7 +177,7 @@ func newTestKeeper(t testing.TB) *testKeeper {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	k := &testKeeper{Client: keeper.NewClient(dir), t: t, tasks: newTasks(rt), rootfs: busybox(t)}
+	k := &testKeeper{Client: keeper.NewClient(dir), t: t, tasks: newTasks(rt), rootfs: busybox(t), dir: dir}
 	s := newServer(keeper.Config{RuntimeDir: dir, Version: "test"}, &supervisor{}, k.tasks, stop)
 	served := make(chan error, 1)
 	go func() { served <- s.serve(ctx, l) }()

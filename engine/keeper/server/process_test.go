@@ -2,8 +2,12 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -112,4 +116,56 @@ func TestExec(t *testing.T) {
 	if _, err := exec("", "true"); !errdefs.IsConflict(err) {
 		t.Errorf("exec in an ended container: %v", err)
 	}
+}
+
+// Many starts and executions at once leave nothing behind.
+func TestManyAtOnce(t *testing.T) {
+	k := newTestKeeper(t)
+	k.run(keeper.StartRequest{ID: "warm", Spec: withDefaultProfile(t, k.spec("true"))})
+	files := openFiles(t)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for j := range 5 {
+				id := fmt.Sprintf("c%d-%d", i, j)
+				spec := withDefaultProfile(t, k.spec("sh", "-c", "read x; exit 7"))
+				if _, err := k.Start(k.ctx(), keeper.StartRequest{ID: id, Spec: spec, Stdio: keeper.Stdio{Stdin: true, StdinOnce: true}}); err != nil {
+					t.Error(err)
+					return
+				}
+				exec := keeper.Ref{Container: id, Exec: "e"}
+				if _, err := k.Exec(k.ctx(), keeper.ExecRequest{Ref: exec, Process: k.spec("sh", "-c", "exit 5").Process}, nil, nil); err != nil {
+					t.Error(err)
+					return
+				}
+				if task := k.exit(exec); task.ExitCode != 5 {
+					t.Errorf("%s: exec's exit code %d", id, task.ExitCode)
+				}
+				conn, _ := k.attach(keeper.AttachRequest{Ref: keeper.Ref{Container: id}, Stdin: true})
+				conn.Close()
+				if task := k.exit(keeper.Ref{Container: id}); task.ExitCode != 7 {
+					t.Errorf("%s: exit code %d", id, task.ExitCode)
+				}
+			}
+		})
+	}
+	all.Wait()
+	k.waitFor("all files to be closed", func() bool { return openFiles(t) <= files+2 })
+	if states, err := os.ReadDir(filepath.Join(k.dir, "containers")); err != nil || len(states) != 0 {
+		t.Errorf("left of libcontainer: %v, %v", states, err)
+	}
+	k.tasks.mu.Lock()
+	defer k.tasks.mu.Unlock()
+	if len(k.tasks.containers) != 0 {
+		t.Errorf("containers left: %v", k.tasks.containers)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
 }

@@ -14,6 +14,9 @@ type registry struct {
 	mu         sync.Mutex
 	containers map[string]*container
 	watchers   map[*watcher]struct{}
+	// draining are the hubs, with their containers' ids, of processes that
+	// have ended and whose clients have not read all output yet.
+	draining map[*stdio.Hub]string
 }
 
 // container is what is known under one container id. Its fields are guarded
@@ -36,7 +39,7 @@ type process struct {
 }
 
 func newRegistry() *registry {
-	return &registry{containers: map[string]*container{}, watchers: map[*watcher]struct{}{}}
+	return &registry{containers: map[string]*container{}, watchers: map[*watcher]struct{}{}, draining: map[*stdio.Hub]string{}}
 }
 
 // lookup returns the container, made when missing.
@@ -193,4 +196,31 @@ func (r *registry) mayExec(ref keeper.Ref) error {
 		return fault.Conflict("container %s is paused, unpause the container before exec", ref.Container)
 	}
 	return nil
+}
+
+// drain waits for the output of a process that has ended.
+func (r *registry) drain(id string, hub *stdio.Hub) {
+	r.mu.Lock()
+	r.draining[hub] = id
+	r.mu.Unlock()
+	<-hub.Drained()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.draining, hub)
+}
+
+// abandon ends the clients of a container, or of all, that hold up the output
+// of processes that have ended, and waits until that is in the log.
+func (r *registry) abandon(id string) {
+	r.mu.Lock()
+	var hubs []*stdio.Hub
+	for hub, of := range r.draining {
+		if of == id || id == "" {
+			hubs = append(hubs, hub)
+		}
+	}
+	r.mu.Unlock()
+	for _, hub := range hubs {
+		hub.Abandon()
+	}
 }

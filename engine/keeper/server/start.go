@@ -48,6 +48,7 @@ func (t *tasks) start(_ context.Context, call *call) (any, error) {
 // startContainer runs the container; clients are attached from its first
 // output on. When it fails they wait for the next start.
 func (t *tasks) startContainer(c *container, req *keeper.StartRequest, clients []*stdio.Client) (_ keeper.Started, err error) {
+	t.abandon(c.id) // two runs must not write one log
 	log, err := openLog(req.Log)
 	if err != nil {
 		t.putBack(c, clients)

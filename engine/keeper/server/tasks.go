@@ -42,7 +42,9 @@ func (t *tasks) await(c *container, p *process) {
 	if p.task.Exec == "" {
 		t.cleanUp(c, p)
 	}
-	p.hub.Exited()
+	if !p.hub.Exited() {
+		t.ended.Go(func() { t.drain(c.id, p.hub) })
+	}
 	defer p.hub.Release()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,5 +103,6 @@ func (t *tasks) stopAll() {
 		}
 	}
 	t.mu.Unlock()
+	t.abandon("")
 	t.ended.Wait()
 }

@@ -75,6 +75,13 @@ func (c *Client) Done() <-chan struct{} { return c.done }
 // Preconditions: Done is closed.
 func (c *Client) Detached() bool { return c.detached }
 
+// left says whether the attachment is over.
+func (c *Client) left() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
 // Leave ends an attachment that waits for a process to start.
 func (c *Client) Leave() { c.end(true) }
 

@@ -99,6 +99,10 @@ func (h *Hub) Attach(c *Client) {
 		c.end(false)
 		return
 	}
+	if c.left() { // while it waited for the process to start
+		h.mu.Unlock()
+		return
+	}
 	h.clients = append(h.clients[:len(h.clients):len(h.clients)], c)
 	connected := h.sources != nil
 	h.mu.Unlock()
@@ -123,8 +127,9 @@ func (h *Hub) drop(c *Client, detached bool) {
 
 // Exited tells the hub that the process has ended, and waits until its output
 // was given on: that still in a pipe whole, and what comes late for a short
-// while. It waits no longer than that for clients that do not read.
-func (h *Hub) Exited() {
+// while. It waits no longer than that for clients that do not read; drained
+// says that it did not have to give up.
+func (h *Hub) Exited() (drained bool) {
 	h.mu.Lock()
 	for _, f := range h.sources {
 		_ = f.SetReadDeadline(time.Now().Add(grace))
@@ -132,9 +137,14 @@ func (h *Hub) Exited() {
 	h.mu.Unlock()
 	select {
 	case <-h.drained:
+		return true
 	case <-time.After(grace + grace/4):
+		return false
 	}
 }
+
+// Drained closes when all output was given on, or given up.
+func (h *Hub) Drained() <-chan struct{} { return h.drained }
 
 // Abandon ends all clients, so that output which none of them reads cannot
 // hold up the log, and waits for the rest to be written.
