@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/kelp-engine/kelp/apiserver/cmd/doctor"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/userns"
 	"github.com/kelp-engine/kelp/userns/cgroup"
@@ -34,6 +35,9 @@ var daemonCommand = &cli.Command{
 	Action: func(c *cli.Context) error {
 		s, err := readSettings(c)
 		if err != nil {
+			return err
+		}
+		if err := checkDataRoot(s.DataRoot); err != nil {
 			return err
 		}
 		unlock, err := lockDaemon(s.DataRoot)
@@ -60,8 +64,29 @@ var daemonCommand = &cli.Command{
 			o.Evacuate = cgroup.Evacuation
 		}
 		footprint.TrimAfter(settled)
-		return userns.Parent(o)
+		return diagnose(c.Context, s, userns.Parent(o))
 	},
+}
+
+// checkDataRoot refuses a data root where containers could not work.
+func checkDataRoot(dir string) error {
+	if r := doctor.DataRoot(dir); r.Status == doctor.Fail {
+		return fault.Unavailable("this data root will not do: %s", r.Detail).WithHint("%s", r.Remedy)
+	}
+	return nil
+}
+
+// diagnose adds to the failure to enter a user namespace what a doctor finds
+// to be its cause, with the remedy.
+func diagnose(ctx context.Context, s settings, err error) error {
+	if fault.HintOf(err) != userns.RunDoctor {
+		return err
+	}
+	results := doctor.Check(doctor.Gather(ctx, s.DataRoot, s.RuntimeDir, nil))
+	if r, failed := doctor.FirstFailure(results); failed {
+		return fault.Unavailable("cannot enter a user namespace: %s: %s", r.Name, r.Detail).WithHint("%s", r.Remedy)
+	}
+	return err
 }
 
 // lockDaemon makes this the only `kelp daemon` of the data root.

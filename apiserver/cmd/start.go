@@ -157,6 +157,9 @@ func startDaemon(s settings) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkDataRoot(s.DataRoot); err != nil {
+		return nil, err
+	}
 	d := &daemon{ended: make(chan struct{})}
 	log, err := d.openLog(s.DataRoot)
 	if err != nil {

@@ -55,14 +55,26 @@ func Check(f Facts) []Result {
 	return results
 }
 
-// Failed says whether kelp cannot work.
-func Failed(results []Result) bool {
+// DataRoot judges a directory for kelp's data alone.
+func DataRoot(dir string) Result {
+	return checkDataRoot(Facts{Data: fileSystem(dir)})
+}
+
+// FirstFailure returns the first result that fails: later ones often follow
+// from it.
+func FirstFailure(results []Result) (Result, bool) {
 	for _, r := range results {
 		if r.Status == Fail {
-			return true
+			return r, true
 		}
 	}
-	return false
+	return Result{}, false
+}
+
+// Failed says whether kelp cannot work.
+func Failed(results []Result) bool {
+	_, failed := FirstFailure(results)
+	return failed
 }
 
 func pass(detail string) Result         { return Result{Status: Pass, Detail: detail} }
