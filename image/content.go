@@ -87,26 +87,38 @@ func (s layers) OpenLayer(l LayerInfo) (io.ReadCloser, error) {
 // layerDiff makes the layer's stream from its tar-split record and its files.
 // The library's own Diff would lock the whole store until the stream is read.
 func (s layers) layerDiff(l *storage.Layer) (io.ReadCloser, error) {
-	driver, err := s.store.GraphDriver()
+	dir, err := s.layerDir(l)
 	if err != nil {
 		return nil, err
 	}
-	paths, err := driver.Metadata(l.ID)
-	if err != nil {
-		return nil, fault.Internal("cannot read layer %s: %w", l.ID, err)
-	}
 	split, err := os.Open(s.tarSplitPath(l))
-	if paths["UpperDir"] == "" || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return s.lockedDiff(l)
 	}
 	if err != nil {
 		return nil, fault.Internal("cannot read layer %s: %w", l.ID, err)
 	}
-	rc, err := layer.Stream(split, paths["UpperDir"])
+	rc, err := layer.Stream(split, dir)
 	if err != nil {
 		return nil, fault.Internal("cannot read layer %s: %w", l.ID, err)
 	}
 	return rc, nil
+}
+
+// layerDir is where the layer's own files lie.
+func (s layers) layerDir(l *storage.Layer) (string, error) {
+	if s.store.GraphDriverName() == driverVFS {
+		return filepath.Join(s.store.GraphRoot(), driverVFS, "dir", l.ID), nil
+	}
+	driver, err := s.store.GraphDriver()
+	if err != nil {
+		return "", err
+	}
+	paths, err := driver.Metadata(l.ID)
+	if err != nil || paths["UpperDir"] == "" {
+		return "", fault.Internal("cannot read layer %s: its directory is not known: %w", l.ID, err)
+	}
+	return paths["UpperDir"], nil
 }
 
 // tarSplitPath is where the library keeps the headers of a layer's stream. A
