@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/moby/moby/api/types/jsonstream"
 
+	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/image/transfer"
 )
 
@@ -29,6 +30,10 @@ func progress(run func(transfer.Progress) error) response {
 		// otherwise drop the rest of the request with the first write.
 		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 			return err
+		}
+		// Archives are still being read when the first message goes out.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			return fault.Internal("cannot answer while the request is read: %w", err)
 		}
 		p := &progressStream{w: w}
 		err := run(p.send)

@@ -91,7 +91,7 @@ func (s layers) layerDiff(l *storage.Layer) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	split, err := os.Open(s.tarSplitPath(l))
+	split, err := os.Open(tarSplitPath(s.store, l))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.lockedDiff(l)
 	}
@@ -123,8 +123,8 @@ func (s layers) layerDir(l *storage.Layer) (string, error) {
 
 // tarSplitPath is where the library keeps the headers of a layer's stream. A
 // layer of a shared store has none at this place.
-func (s layers) tarSplitPath(l *storage.Layer) string {
-	return filepath.Join(s.store.GraphRoot(), s.store.GraphDriverName()+"-layers", l.ID+".tar-split.gz")
+func tarSplitPath(store storage.Store, l *storage.Layer) string {
+	return filepath.Join(store.GraphRoot(), store.GraphDriverName()+"-layers", l.ID+".tar-split.gz")
 }
 
 func (s layers) lockedDiff(l *storage.Layer) (io.ReadCloser, error) {

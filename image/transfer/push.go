@@ -87,6 +87,9 @@ type push struct {
 }
 
 func (m *Manager) pushOne(ctx context.Context, im *image.Image, named reference.Named, auth registry.AuthConfig, first bool, progress Progress) error {
+	if first {
+		progress(jsonstream.Message{Status: "The push refers to repository [" + named.Name() + "]"})
+	}
 	layers, err := m.store.Layers(im)
 	if err != nil {
 		return err
@@ -101,9 +104,6 @@ func (m *Manager) pushOne(ctx context.Context, im *image.Image, named reference.
 	}
 	defer dest.Close()
 	p := &push{m: m, dest: dest, named: named, progress: progress}
-	if first {
-		progress(jsonstream.Message{Status: "The push refers to repository [" + named.Name() + "]"})
-	}
 	blobs, err := p.layers(ctx, layers)
 	if err != nil {
 		return err

@@ -93,9 +93,10 @@ func registryError(named reference.Named, err error) error {
 		return err
 	}
 	name := reference.FamiliarName(named)
+	// Not an authentication error: the client would ask for a password, for
+	// what may as well be a mistyped name.
 	if creds, ok := errors.AsType[docker.ErrUnauthorizedForCredentials](err); ok {
-		return fault.Unauthenticated("unauthorized: authentication required: %w", creds.Err).
-			WithHint("check the credentials with 'docker login %s'", reference.Domain(named))
+		return fault.NotFound("access denied for %s, repository does not exist or may require 'docker login': %w", name, creds.Err)
 	}
 	if errors.Is(err, docker.ErrTooManyRequests) {
 		return fault.Unavailable("toomanyrequests: the registry %s limits how much you may pull", reference.Domain(named)).
@@ -107,10 +108,9 @@ func registryError(named reference.Named, err error) error {
 			return fault.NotFound("manifest for %s not found: manifest unknown: %s", reference.FamiliarString(named), coded.Message)
 		case "NAME_UNKNOWN":
 			return fault.NotFound("repository %s not found: name unknown: %s", name, coded.Message)
-		case "DENIED":
-			return fault.PermissionDenied("access to %s is denied, repository does not exist or may require 'docker login': denied: %s", name, coded.Message)
-		case "UNAUTHORIZED":
-			return fault.Unauthenticated("unauthorized: %s: %s, repository does not exist or may require 'docker login'", name, coded.Message)
+		case "DENIED", "UNAUTHORIZED":
+			return fault.NotFound("access denied for %s, repository does not exist or may require 'docker login': %s: %s",
+				name, strings.ToLower(coded.Code.Descriptor().Value), coded.Message)
 		}
 	}
 	if status, ok := errors.AsType[docker.UnexpectedHTTPStatusError](err); ok && status.StatusCode == http.StatusNotFound {

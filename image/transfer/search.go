@@ -143,7 +143,7 @@ func (m *Manager) searchAt(ctx context.Context, scheme, host, term string, o Sea
 	case http.StatusNotFound, http.StatusNotImplemented, http.StatusMethodNotAllowed:
 		return nil, fault.NotImplemented("registry %s offers no search (Unexpected status code %d)", host, resp.StatusCode)
 	case http.StatusUnauthorized:
-		return nil, fault.Unauthenticated("registry %s refuses to search: unauthorized", host).WithHint("log in with 'docker login %s'", host)
+		return nil, fault.PermissionDenied("registry %s refuses to search: unauthorized", host).WithHint("log in with 'docker login %s'", host)
 	default:
 		return nil, fault.Unavailable("registry %s cannot search: Unexpected status code %d", host, resp.StatusCode)
 	}
