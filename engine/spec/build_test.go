@@ -88,7 +88,7 @@ func TestModes(t *testing.T) {
 		},
 		{
 			"privileged", func(in *Input) { in.HostConfig.Privileged = true },
-			"mount network ipc pid uts",
+			"mount network ipc pid uts cgroup",
 			map[string]string{"/sys": "sysfs sysfs nosuid,noexec,nodev,rw", "/sys/fs/cgroup": "cgroup cgroup nosuid,noexec,nodev,rw"},
 		},
 		{

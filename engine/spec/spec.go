@@ -99,14 +99,9 @@ func namespaces(in Input) []specs.LinuxNamespace {
 	add(specs.PIDNamespace, "pid", hc.PidMode.IsHost(), in.Join.PID)
 	add(specs.UTSNamespace, "uts", hc.UTSMode.IsHost(), 0)
 	if in.Host.CgroupNamespace {
-		add(specs.CgroupNamespace, "cgroup", cgroupnsHost(hc), 0)
+		add(specs.CgroupNamespace, "cgroup", hc.CgroupnsMode.IsHost(), 0)
 	}
 	return list
-}
-
-// cgroupnsHost says whether the container sees the host's cgroups.
-func cgroupnsHost(hc *container.HostConfig) bool {
-	return hc.CgroupnsMode.IsHost() || hc.CgroupnsMode.IsEmpty() && hc.Privileged
 }
 
 // annotations are handed to the runtime as they are.

@@ -210,7 +210,7 @@ func fillDefaults(hc *container.HostConfig, h Host) {
 	}
 	if hc.CgroupnsMode.IsEmpty() {
 		hc.CgroupnsMode = container.CgroupnsModePrivate
-		if hc.Privileged || !h.CgroupNamespace {
+		if !h.CgroupNamespace {
 			hc.CgroupnsMode = container.CgroupnsModeHost
 		}
 	}
