@@ -32,7 +32,7 @@ func ValidateResources(r *container.Resources, h Host) (warnings []string, err e
 	d.memory(r)
 	d.cpu(r)
 	d.io(r)
-	if r.PidsLimit != nil && *r.PidsLimit > 0 && d.without("pids", "PIDs limit") {
+	if r.PidsLimit != nil && *r.PidsLimit > 0 && d.without("pids", "PIDs limit capabilities", "PIDs limit discarded") {
 		r.PidsLimit = nil
 	}
 	if r.CgroupParent != "" && len(h.Controllers) == 0 && !h.CgroupNamespace {
@@ -50,24 +50,24 @@ type discarder struct {
 
 func (d *discarder) warn(text string) { d.warnings = append(d.warnings, text) }
 
-// without says whether the controller is missing, and then warns that the
-// limit is discarded.
-func (d *discarder) without(controller, limit string) bool {
+// without says whether the controller is missing, and then warns, in Docker's
+// words, of what comes of it.
+func (d *discarder) without(controller, what, consequence string) bool {
 	if d.h.Controllers[controller] {
 		return false
 	}
-	d.warn(fmt.Sprintf("Your kernel does not support %s capabilities or the cgroup is not mounted. %s discarded.", limit, strings.ToUpper(limit[:1])+limit[1:]))
+	d.warn(fmt.Sprintf("Your kernel does not support %s or the cgroup is not mounted. %s.", what, consequence))
 	return true
 }
 
 func (d *discarder) memory(r *container.Resources) {
-	if r.Memory > 0 && d.without("memory", "memory limit") {
+	if r.Memory > 0 && d.without("memory", "memory limit capabilities", "Limitation discarded") {
 		r.Memory, r.MemorySwap = 0, 0
 	}
-	if r.MemorySwap > 0 && d.without("memory", "swap limit") {
+	if r.MemorySwap > 0 && d.without("memory", "swap limit capabilities", "Memory limited without swap") {
 		r.MemorySwap = 0
 	}
-	if r.MemoryReservation > 0 && d.without("memory", "memory soft limit") {
+	if r.MemoryReservation > 0 && d.without("memory", "memory soft limit capabilities", "Limitation discarded") {
 		r.MemoryReservation = 0
 	}
 	// Cgroup v2 has neither of these at all.
@@ -82,37 +82,37 @@ func (d *discarder) memory(r *container.Resources) {
 }
 
 func (d *discarder) cpu(r *container.Resources) {
-	if r.CPUShares > 0 && d.without("cpu", "CPU shares") {
+	if r.CPUShares > 0 && d.without("cpu", "CPU shares", "Shares discarded") {
 		r.CPUShares = 0
 	}
-	if (r.CPUPeriod > 0 || r.CPUQuota > 0) && d.without("cpu", "CPU cfs quota") {
+	if (r.CPUPeriod > 0 || r.CPUQuota > 0) && d.without("cpu", "CPU CFS scheduler", "CPU period/quota discarded") {
 		r.CPUPeriod, r.CPUQuota = 0, 0
 	}
-	if r.NanoCPUs > 0 && d.without("cpu", "CPU limit") {
+	if r.NanoCPUs > 0 && d.without("cpu", "CPU CFS scheduler", "CPU limit discarded") {
 		r.NanoCPUs = 0
 	}
-	if (r.CpusetCpus != "" || r.CpusetMems != "") && d.without("cpuset", "cpuset") {
+	if (r.CpusetCpus != "" || r.CpusetMems != "") && d.without("cpuset", "cpuset", "CPUset discarded") {
 		r.CpusetCpus, r.CpusetMems = "", ""
 	}
 }
 
 func (d *discarder) io(r *container.Resources) {
-	if r.BlkioWeight > 0 && d.without("io", "Block I/O weight") {
+	if r.BlkioWeight > 0 && d.without("io", "Block I/O weight", "Weight discarded") {
 		r.BlkioWeight = 0
 	}
-	if len(r.BlkioWeightDevice) > 0 && d.without("io", "Block I/O weight_device") {
+	if len(r.BlkioWeightDevice) > 0 && d.without("io", "Block I/O weight_device", "Weight-device discarded") {
 		r.BlkioWeightDevice = nil
 	}
 	for _, l := range []struct {
-		name string
-		list *[]*blkiodev.ThrottleDevice
+		unit, way string
+		list      *[]*blkiodev.ThrottleDevice
 	}{
-		{"BPS Block I/O read limit", &r.BlkioDeviceReadBps},
-		{"BPS Block I/O write limit", &r.BlkioDeviceWriteBps},
-		{"IOPS Block I/O read limit", &r.BlkioDeviceReadIOps},
-		{"IOPS Block I/O write limit", &r.BlkioDeviceWriteIOps},
+		{"BPS", "read", &r.BlkioDeviceReadBps},
+		{"BPS", "write", &r.BlkioDeviceWriteBps},
+		{"IOPS", "read", &r.BlkioDeviceReadIOps},
+		{"IOPS", "write", &r.BlkioDeviceWriteIOps},
 	} {
-		if len(*l.list) > 0 && d.without("io", l.name) {
+		if len(*l.list) > 0 && d.without("io", l.unit+" Block I/O "+l.way+" limit", "Block I/O "+l.unit+" "+l.way+" limit discarded") {
 			*l.list = nil
 		}
 	}

@@ -66,6 +66,9 @@ func Process(x Exec) (*specs.Process, error) {
 	if len(x.Request.Cmd) == 0 {
 		return nil, fault.InvalidArgument("no exec command specified")
 	}
+	if err := CheckEnv(x.Request.Env); err != nil {
+		return nil, err
+	}
 	env := mergeEnv(baseEnv(x.Config.Hostname, x.Request.Tty), x.Config.Env)
 	env = mergeEnv(env, x.Request.Env)
 	user := x.Request.User

@@ -58,6 +58,11 @@ func checkConfig(c *container.Config) error {
 	if len(c.Domainname) > 64 {
 		return fault.InvalidArgument("invalid domain name %q: it is longer than 64 characters", c.Domainname)
 	}
+	for _, name := range []string{c.Hostname, c.Domainname} { // they stand in lines of /etc/hosts
+		if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
+			return fault.InvalidArgument("invalid hostname %q", name)
+		}
+	}
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return fault.InvalidArgument("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
 	}
