@@ -79,6 +79,9 @@ func (r *Record) apiState() container.ContainerState {
 	case Creating:
 		return container.StateCreated
 	case Starting:
+		if r.RestartCount > 0 { // by its restart policy: a user's start begins from 0
+			return container.StateRestarting
+		}
 		return container.ContainerState(r.resting())
 	case Stopping:
 		return container.StateRunning

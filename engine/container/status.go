@@ -48,11 +48,13 @@ func timeText(t time.Time) string {
 
 // inspectState is the state as inspect shows it.
 func (r *Record) inspectState() *container.State {
+	status := r.apiState()
+	restarting := status == container.StateRestarting
 	s := &container.State{
-		Status:     r.apiState(),
-		Running:    r.State.Running() || r.State == Restarting,
+		Status:     status,
+		Running:    r.State.Running() || restarting,
 		Paused:     r.State == Paused,
-		Restarting: r.State == Restarting,
+		Restarting: restarting,
 		OOMKilled:  r.OOMKilled,
 		Dead:       r.State == Dead,
 		ExitCode:   r.ExitCode,

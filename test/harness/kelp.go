@@ -37,6 +37,7 @@ type Kelp struct {
 	ended  chan struct{} // closed when daemon has ended
 	before *snapshot     // taken when the keeper of userNS was idle
 	userNS string
+	cgroup *os.File // that the daemon is started in, nil for none
 }
 
 // New makes the directories for a kelp. Close removes them.
@@ -109,15 +110,35 @@ func (k *Kelp) Start(ctx context.Context, args ...string) error {
 	k.daemon = k.Command(context.WithoutCancel(ctx), "kelp", append([]string{"daemon", "--debug"}, args...)...)
 	k.daemon.Stdout, k.daemon.Stderr = log, log
 	k.daemon.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	if k.cgroup == nil {
+		k.cgroup, _ = subCgroup(filepath.Base(k.Dir)) // none is delegated: kelp does without
+	}
+	if k.cgroup != nil {
+		enter(k.daemon, k.cgroup)
+	}
 	if err := k.daemon.Start(); err != nil {
 		return err
 	}
 	k.ended = make(chan struct{})
 	go func(cmd *exec.Cmd, ended chan struct{}) { _ = cmd.Wait(); close(ended) }(k.daemon, k.ended)
 	if err := k.WaitReady(ctx); err != nil {
+		k.dumpStacks()
 		return err
 	}
 	return k.observe(ctx)
+}
+
+// dumpStacks makes the processes of a kelp that does not come up say in the
+// log what they are doing.
+func (k *Kelp) dumpStacks() {
+	out, _ := exec.Command("pgrep", "-g", fmt.Sprint(k.daemon.Process.Pid)).Output()
+	for _, pid := range append(strings.Fields(string(out)), fmt.Sprint(k.daemon.Process.Pid)) {
+		var n int
+		if _, err := fmt.Sscan(pid, &n); err == nil {
+			_ = unix.Kill(n, unix.SIGQUIT)
+		}
+	}
+	time.Sleep(time.Second) // for the log; they end by it
 }
 
 // WaitReady returns when the Engine API answers.
@@ -258,6 +279,9 @@ func (k *Kelp) Close() error {
 		<-k.ended
 	}
 	err := k.gone(context.Background())
+	if k.cgroup != nil {
+		removeCgroup(k.cgroup)
+	}
 	return errors.Join(err, removeAll(k.Dir))
 }
 

@@ -6,10 +6,8 @@
 package harness
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -143,7 +141,7 @@ func runAsUser(base string) (int, error) {
 	}
 	if group, err := delegatedCgroup(name, uid, gid); err == nil {
 		defer removeCgroup(group)
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+		enter(cmd, group)
 	}
 	return wait(cmd)
 }
@@ -184,44 +182,5 @@ func childEnv(env []string) []string {
 		name, _, _ := strings.Cut(e, "=")
 		return strings.HasPrefix(name, "XDG_") || strings.HasPrefix(name, "DOCKER_") ||
 			slices.Contains([]string{"HOME", "USER", "LOGNAME", "PATH", "MAIL", "GOCOVERDIR", "TMPDIR"}, name)
-	})
-}
-
-// delegatedCgroup makes a cgroup that belongs to the test user, as systemd
-// makes one for a user's session, where the machine has cgroup v2.
-func delegatedCgroup(name string, uid, gid int) (*os.File, error) {
-	for _, root := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
-		var st unix.Statfs_t
-		if err := unix.Statfs(root, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
-			continue
-		}
-		parent := filepath.Join(root, name)
-		dir := filepath.Join(parent, "test-"+strconv.Itoa(os.Getpid()))
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
-		for _, f := range []string{"", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} {
-			if err := os.Chown(filepath.Join(dir, f), uid, gid); err != nil {
-				return nil, err
-			}
-		}
-		return os.Open(dir)
-	}
-	return nil, errors.New("no cgroup v2 here")
-}
-
-// removeCgroup ends what tests that were cut off left running.
-func removeCgroup(group *os.File) {
-	defer group.Close()
-	dir := group.Name()
-	_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
-	_ = Until(context.Background(), patience, "the tests' cgroup is empty", func() error {
-		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() && path != dir {
-				_ = os.Remove(path)
-			}
-			return nil
-		})
-		return os.Remove(dir)
 	})
 }

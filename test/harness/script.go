@@ -141,32 +141,22 @@ func busyboxArchive() (string, error) {
 	return path, os.Rename(tmp.Name(), path)
 }
 
-// condition answers [cgroup2], [root-docker] and the like.
+// condition answers [cgroup2], [limits] and [docker-client].
 func condition(cond string) (bool, error) {
 	switch cond {
-	case "cgroup2": // kelp may make cgroups of its own
-		b, err := os.ReadFile("/proc/self/cgroup")
-		if err != nil {
-			return false, err
+	case "cgroup2": // kelp can make cgroups for containers
+		group, err := subCgroup("probe")
+		if err == nil {
+			removeCgroup(group)
 		}
-		for line := range strings.Lines(string(b)) {
-			if own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-				return writable("/sys/fs/cgroup"+own) || writable("/sys/fs/cgroup/unified"+own), nil
-			}
-		}
-		return false, nil
+		return err == nil, nil
+	case "limits": // and limit them
+		b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+		return err == nil && strings.Contains(string(b), "memory"), nil
 	case "docker-client": // the client is Docker's own, not kelp's
 		return !isLink(filepath.Join(filepath.Dir(Binary()), "docker")), nil
 	}
 	return false, nil
-}
-
-func writable(dir string) bool {
-	probe := filepath.Join(dir, "kelp-test-probe")
-	if os.Mkdir(probe, 0o755) != nil {
-		return false
-	}
-	return os.Remove(probe) == nil
 }
 
 func isLink(path string) bool {
