@@ -11,7 +11,13 @@ func TestOOMWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "memory.events")
 	put := func(kills string) {
 		t.Helper()
-		if err := os.WriteFile(path, []byte("low 0\nhigh 0\nmax 7\noom 1\noom_kill "+kills+"\noom_group_kill 0\n"), 0o600); err != nil {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		// All at once, as in the kernel's file.
+		if _, err := f.WriteString("low 0\nhigh 0\nmax 7\noom 1\noom_kill " + kills + "\noom_group_kill 0\n"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -62,12 +62,30 @@ func children() []int {
 	for _, t := range tasks {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%s/children", t.Name()))
 		if err != nil {
-			continue
+			if t.Name() == strconv.Itoa(os.Getpid()) { // a kernel without CONFIG_PROC_CHILDREN
+				return childrenOfAll()
+			}
+			continue // the thread has ended
 		}
 		for _, f := range strings.Fields(string(b)) {
 			if pid, err := strconv.Atoi(f); err == nil {
 				pids = append(pids, pid)
 			}
+		}
+	}
+	return pids
+}
+
+// childrenOfAll finds this process's children among all processes.
+func childrenOfAll() []int {
+	all, err := allProcesses()
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, m := range all {
+		if m.ppid == os.Getpid() {
+			pids = append(pids, m.pid)
 		}
 	}
 	return pids

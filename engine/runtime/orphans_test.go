@@ -36,5 +36,11 @@ func TestReapZombiesTakesOldOnesOnly(t *testing.T) {
 	if all := children(); slices.Contains(all, zombies[0]) || !slices.Contains(all, zombies[1]) || !slices.Contains(all, running.Process.Pid) {
 		t.Errorf("children are %v", all)
 	}
+	a, b := children(), childrenOfAll()
+	slices.Sort(a)
+	slices.Sort(b)
+	if !slices.Equal(a, b) {
+		t.Errorf("children are %v or %v", a, b)
+	}
 	reapZombies(reapZombies(nil))
 }

@@ -159,18 +159,27 @@ func (p *Process) Kill() (int, error) {
 	return p.Wait()
 }
 
-// explainStart gives the failures that are the user's to mend their class.
+// startNoise is what libcontainer puts before the cause of a failed start.
+var startNoise = strings.NewReplacer(
+	"unable to start container process: ", "",
+	"error during container init: ", "",
+	"error starting setns process: ", "",
+	"error executing setns process: ", "",
+)
+
+// explainStart says why a process could not be started, and gives the failures
+// that are the user's to mend their class.
 func explainStart(err error) error {
-	text := err.Error()
+	text := startNoise.Replace(err.Error())
 	for _, s := range []string{
 		"executable file not found in $PATH", "no such file or directory", "permission denied",
 		"not a directory", "is a directory", "exec format error",
 	} {
 		if strings.Contains(text, s) {
-			return fault.InvalidArgument("cannot start the process: %w", err)
+			return fault.InvalidArgument("%s", text)
 		}
 	}
-	return fmt.Errorf("cannot start the process: %w", err)
+	return fault.Internal("%s", text)
 }
 
 var rlimits = map[string]int{

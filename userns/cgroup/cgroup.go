@@ -36,6 +36,9 @@ const (
 // on the cgroups below it.
 const Evacuation = "kelp-engine"
 
+// service is the systemd unit that 'kelp install' makes.
+const service = "kelp.service"
+
 // mountPoint is where libcontainer expects the unified hierarchy.
 const mountPoint = "/sys/fs/cgroup"
 
@@ -134,11 +137,16 @@ func probe(h host) Info {
 		info.Hint = "ask the administrator to boot with systemd.unified_cgroup_hierarchy=1"
 		return info
 	}
-	if base := h.userManager(); base != "" && info.Version == 2 {
-		info.Driver, info.Base = Systemd, base
-	} else if base, evacuated := h.delegated(info.Mount); base != "" {
-		info.Driver, info.Base, info.Evacuate = FS, base, !evacuated
-	} else {
+	// A service's cgroup is kelp's alone. Any other that is delegated may be a
+	// terminal's, say: systemd makes better ones, if it can be asked.
+	own, evacuated := h.delegated(info.Mount)
+	manager := h.userManager()
+	switch {
+	case own != "" && (path.Base(own) == service || manager == "" || info.Version == 1):
+		info.Driver, info.Base, info.Evacuate = FS, own, !evacuated
+	case manager != "" && info.Version == 2:
+		info.Driver, info.Base = Systemd, manager
+	default:
 		info.Reason = "no cgroup is delegated to you"
 		info.Hint = "run kelp as a service of your systemd session ('kelp install'), or ask the administrator for a delegated cgroup"
 		return info

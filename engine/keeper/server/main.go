@@ -41,7 +41,6 @@ func Main() error {
 	if err := prepareCgroups(cfg.DataRoot); err != nil {
 		slog.Warn("containers get no cgroups", "error", err)
 	}
-	raiseFileLimit()
 	if dir, err := holdRuntimeDir(cfg.RuntimeDir); err == nil {
 		defer dir.Close()
 	} else {
@@ -107,20 +106,6 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager notifier)
 func adoptOrphans() {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		slog.Warn("cannot become a subreaper", "error", err)
-	}
-}
-
-// raiseFileLimit lets the keeper have as many files as it may: each container
-// takes several. What it starts gets limits of its own: a container those of
-// its spec, and the engine Go's.
-func raiseFileLimit() {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return
-	}
-	limit.Cur = limit.Max
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		slog.Warn("cannot raise the limit on open files", "error", err)
 	}
 }
 
