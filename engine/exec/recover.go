@@ -29,14 +29,15 @@ func (m *Manager) Recover(ctx context.Context) error {
 			close(x.started)
 		}
 		if r.State == Running && !m.adopt(ctx, x) {
+			x.known = make(chan struct{})
 			unknown = append(unknown, x)
 		}
 	}
 	m.prune()
 	ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	m.done.Go(func() { m.watch(ctx) })
-	if len(unknown) > 0 {
-		m.done.Go(func() { m.giveUp(ctx, unknown) })
+	for _, x := range unknown {
+		m.done.Go(func() { m.findOut(ctx, x) })
 	}
 	return nil
 }
@@ -61,22 +62,24 @@ func (m *Manager) adopt(ctx context.Context, x *instance) bool {
 }
 
 // patience is how long the keeper may take over a start that the last engine
-// had asked for.
-const patience = 10 * time.Second
+// had asked for. Tests shorten it.
+var patience = 5 * time.Second
 
-// giveUp sets execs to ended whose processes the keeper was never asked for,
-// or could not start.
-func (m *Manager) giveUp(ctx context.Context, unknown []*instance) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-time.After(patience):
-	}
-	for _, x := range unknown {
-		if !m.adopt(ctx, x) {
-			m.setFailed(x, 126)
+// findOut waits for a process that the keeper may be about to start, and sets
+// the exec to ended if there comes none: the last engine died before it asked.
+func (m *Manager) findOut(ctx context.Context, x *instance) {
+	defer close(x.known)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(patience / 100):
+		}
+		if m.adopt(ctx, x) {
+			return
 		}
 	}
+	m.setFailed(x, 126)
 }
 
 // watch follows what the keeper tells of processes until ctx ends.
