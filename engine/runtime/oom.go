@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,22 +22,37 @@ func (c *Container) OOMKills() *OOMWatch {
 	if err != nil {
 		return nil
 	}
-	path := filepath.Join(state.CgroupPaths[""], "memory.events")
-	w := &OOMWatch{path: path}
-	if w.last, err = w.count(); err != nil {
-		return nil
-	}
-	if w.notify, err = watchFile(path); err != nil {
+	w, err := watchOOM(state.CgroupPaths[""])
+	if err != nil {
 		return nil
 	}
 	return w
 }
 
+func watchOOM(cgroup string) (*OOMWatch, error) {
+	w := &OOMWatch{
+		path:  filepath.Join(cgroup, "memory.events"),
+		above: filepath.Join(filepath.Dir(cgroup), "memory.events"),
+	}
+	if _, err := w.more(); err != nil {
+		return nil, err
+	}
+	w.killed = false // those of before
+	var err error
+	w.notify, err = watchFile(w.path)
+	return w, err
+}
+
 // OOMWatch counts the processes killed in one cgroup.
 type OOMWatch struct {
 	path   string
-	last   uint64
+	above  string   // the same of the parent, which counts what is below it as well
 	notify *os.File // inotify
+
+	mu        sync.Mutex
+	last      uint64
+	lastAbove uint64
+	killed    bool
 }
 
 // Wait returns true when a process was killed, and false when the cgroup is
@@ -44,13 +60,8 @@ type OOMWatch struct {
 func (w *OOMWatch) Wait() bool {
 	b := make([]byte, 4<<10)
 	for {
-		n, err := w.count()
-		if err != nil {
-			return false
-		}
-		if n > w.last {
-			w.last = n
-			return true
+		if more, err := w.more(); err != nil || more {
+			return more
 		}
 		if _, err := w.notify.Read(b); err != nil {
 			return false
@@ -58,18 +69,41 @@ func (w *OOMWatch) Wait() bool {
 	}
 }
 
-// Killed says whether a process was killed since Wait returned last.
+// Killed says whether any process was killed. systemd removes a cgroup as
+// soon as its last process has ended, maybe before it is read: then the
+// parent's count tells.
 func (w *OOMWatch) Killed() bool {
-	n, err := w.count()
-	return err == nil && n > w.last
+	_, err := w.more()
+	var above uint64
+	if err != nil {
+		above, _ = kills(w.above)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.killed || above > w.lastAbove
+}
+
+// more says whether a process was killed since the last call.
+func (w *OOMWatch) more() (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	above, _ := kills(w.above) // 0 where the parent counts nothing
+	n, err := kills(w.path)
+	if err != nil {
+		return false, err
+	}
+	more := n > w.last
+	w.last, w.lastAbove = n, above
+	w.killed = w.killed || more
+	return more, nil
 }
 
 // Close ends Wait.
 func (w *OOMWatch) Close() error { return w.notify.Close() }
 
-// count reads how many processes were killed.
-func (w *OOMWatch) count() (uint64, error) {
-	b, err := os.ReadFile(w.path)
+// kills reads how many processes were killed from a memory.events file.
+func kills(path string) (uint64, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
@@ -78,7 +112,7 @@ func (w *OOMWatch) count() (uint64, error) {
 			return strconv.ParseUint(string(n), 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("%s counts no kills", w.path)
+	return 0, fmt.Errorf("%s counts no kills", path)
 }
 
 // watchFile returns an inotify instance that can be read when the file changes.

@@ -7,26 +7,37 @@ import (
 	"time"
 )
 
-func TestOOMWatch(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "memory.events")
-	put := func(kills string) {
+// fakeCgroup is a cgroup in a parent; put writes the counts of kills in both.
+func fakeCgroup(t *testing.T) (dir string, put func(own, above string)) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "scope")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir, func(own, above string) {
 		t.Helper()
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		// All at once, as in the kernel's file.
-		if _, err := f.WriteString("low 0\nhigh 0\nmax 7\noom 1\noom_kill " + kills + "\noom_group_kill 0\n"); err != nil {
-			t.Fatal(err)
+		for in, kills := range map[string]string{filepath.Dir(dir): above, dir: own} {
+			content := "low 0\nhigh 0\nmax 7\noom 1\noom_kill " + kills + "\noom_group_kill 0\n"
+			// As in the kernel's, there is no moment when it is empty.
+			f, err := os.OpenFile(filepath.Join(in, "memory.events"), os.O_WRONLY|os.O_CREATE, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteString(content); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
 		}
 	}
-	put("2")
-	notify, err := watchFile(path)
+}
+
+func TestOOMWatch(t *testing.T) {
+	dir, put := fakeCgroup(t)
+	put("2", "5")
+	w, err := watchOOM(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &OOMWatch{path: path, last: 2, notify: notify}
 	if w.Killed() {
 		t.Error("kills of before count")
 	}
@@ -42,13 +53,40 @@ func TestOOMWatch(t *testing.T) {
 		t.Fatal("told of nothing")
 	case <-time.After(50 * time.Millisecond):
 	}
-	put("2") // another event of the cgroup
-	put("3")
+	put("2", "6") // another event of the cgroup, and a kill in another one
+	put("3", "7")
 	if !<-told {
 		t.Error("not told of a kill")
+	}
+	if !w.Killed() {
+		t.Error("forgot a kill that somebody was told of")
 	}
 	w.Close()
 	if _, more := <-told; more {
 		t.Error("goes on after Close")
+	}
+}
+
+func TestOOMWatchOfCgroupThatIsGone(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		dir, put := fakeCgroup(t)
+		put("0", "5")
+		w, err := watchOOM(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if killed {
+			put("1", "6")
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if w.Wait() {
+			t.Error("told of a kill by a cgroup that is gone")
+		}
+		if got := w.Killed(); got != killed {
+			t.Errorf("killed: %v, want %v", got, killed)
+		}
+		w.Close()
 	}
 }
