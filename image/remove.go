@@ -48,12 +48,27 @@ func (s remover) Remove(ctx context.Context, ref string, o RemoveOptions) ([]ima
 		return nil, err
 	}
 	r := &removal{remover: s, im: im, names: parseNames(im.names), force: o.Force, prune: !o.NoPrune}
-	if strings.HasPrefix(im.ID, ref) || strings.HasPrefix(im.storeID, ref) {
-		err = r.byID(ctx)
-	} else {
+	if r.isName(ref) {
 		err = r.byReference(ctx, ref)
+	} else {
+		err = r.byID(ctx)
 	}
 	return r.report, err
+}
+
+// isName reports whether ref is a name of the image, and not its Id. An image
+// may be called like the beginning of its own Id.
+func (r *removal) isName(ref string) bool {
+	parsed, err := reference.ParseAnyReference(ref)
+	if err != nil {
+		return false
+	}
+	named, ok := parsed.(reference.Named)
+	if !ok {
+		return false
+	}
+	im, err := r.byName(named)
+	return err == nil && im.ID == r.im.storeID
 }
 
 func parseNames(names []string) []reference.Named {

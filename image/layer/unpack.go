@@ -47,8 +47,8 @@ func Unpack(ctx context.Context, r io.Reader, dir string, o Options) (_ *Result,
 	sum := sha256.New()
 	p := newPipeline(r, sum)
 	defer p.Close()
-	rec := newRecorder(p, split)
 	t := newTree(root, dir, o)
+	rec := newRecorder(p, split, &t.space)
 	defer t.close()
 	if err := unpackEntries(ctx, rec, t, o.Limits.Entries); err != nil {
 		return nil, err
@@ -99,11 +99,16 @@ type recorder struct {
 	crc    uint64
 	read   int64
 	total  int64 // bytes recorded
+	space  *spaceCheck
 }
 
-func newRecorder(src io.Reader, split *os.File) *recorder {
+// maxPadding is how much may follow the end of an archive; tar pads to its
+// record size, 10 KiB unless told otherwise.
+const maxPadding = 4 << 20
+
+func newRecorder(src io.Reader, split *os.File, space *spaceCheck) *recorder {
 	out := bufio.NewWriterSize(split, 64<<10)
-	rec := &recorder{tr: tar.NewReader(src), out: out, packer: storage.NewJSONPacker(out)}
+	rec := &recorder{space: space, tr: tar.NewReader(src), out: out, packer: storage.NewJSONPacker(out)}
 	rec.tr.RawAccounting = true
 	return rec
 }
@@ -154,6 +159,9 @@ func (rec *recorder) segment(b []byte) error {
 		return nil
 	}
 	rec.total += int64(len(b))
+	if err := rec.space.want(2 * int64(len(b))); err != nil { // it is written as base64
+		return err
+	}
 	_, err := rec.packer.AddEntry(storage.Entry{Type: storage.SegmentType, Payload: b})
 	return err
 }
@@ -161,8 +169,11 @@ func (rec *recorder) segment(b []byte) error {
 // finish records what follows the end of the archive, up to the stream's end.
 func (rec *recorder) finish(p *pipeline) error {
 	padding := make([]byte, 32<<10)
-	for {
+	for total := 0; ; {
 		n, err := p.Read(padding)
+		if total += n; total > maxPadding {
+			return refused(fmt.Sprintf("more than %d bytes follow the end of its archive", maxPadding))
+		}
 		if err := rec.segment(padding[:n]); err != nil {
 			return err
 		}

@@ -240,6 +240,9 @@ func TestLimits(t *testing.T) {
 	if _, _, err := unpack(t, b.Bytes(), Options{}); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("a file larger than the disk gives %v", err)
 	}
+	if _, _, err := unpack(t, append(tarOf(t, images.Layer{file("a")}), make([]byte, maxPadding+1)...), Options{}); !Refused(err) {
+		t.Errorf("endless padding gives %v", err)
+	}
 	if _, _, err := unpack(t, tarOf(t, images.Layer{images.File("a", 0o644, make([]byte, 1000))})[:700], Options{}); err == nil {
 		t.Error("a stream cut short is unpacked")
 	}

@@ -74,8 +74,9 @@ type pull struct {
 	diffIDs  []digest.Digest
 	progress Progress
 
-	mu     sync.Mutex
-	staged stagedSet
+	mu      sync.Mutex
+	staged  stagedSet
+	fetched map[digest.Digest]bool // blobs that this pull brought
 }
 
 func (m *Manager) pullOne(ctx context.Context, named reference.Named, o PullOptions, progress Progress) (err error) {
@@ -106,7 +107,7 @@ func (m *Manager) pullOne(ctx context.Context, named reference.Named, o PullOpti
 		return err
 	}
 	current := m.isCurrent(ctx, names, mf.Config.Digest)
-	p := &pull{remoteImage: src, mf: mf, diffIDs: info.DiffIDs, progress: progress, staged: stagedSet{}}
+	p := &pull{remoteImage: src, mf: mf, diffIDs: info.DiffIDs, progress: progress, staged: stagedSet{}, fetched: map[digest.Digest]bool{}}
 	defer func() { err = errors.Join(err, p.staged.discard()) }()
 	if err := p.run(ctx, image.Draft{Config: config, Manifest: raw, Names: names}); err != nil {
 		return err
@@ -175,7 +176,9 @@ func (p *pull) run(ctx context.Context, draft image.Draft) error {
 			return fmt.Errorf("cannot store the image: %w", err)
 		}
 		for _, l := range p.mf.Layers {
-			p.progress(jsonstream.Message{ID: shortID(l.Digest), Status: "Pull complete"})
+			if p.fetched[l.Digest] {
+				p.progress(jsonstream.Message{ID: shortID(l.Digest), Status: "Pull complete"})
+			}
 		}
 		return nil
 	}
@@ -244,5 +247,6 @@ func (p *pull) fetch(ctx context.Context, l ocispec.Descriptor, diffID digest.Di
 	p.progress(jsonstream.Message{ID: id, Status: "Download complete"})
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.fetched[l.Digest] = true
 	return p.staged.add(st)
 }
