@@ -6,12 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
+	"strings"
 	"time"
 )
 
-// containerID is what the engine names containers, and their cgroups.
-var containerID = regexp.MustCompile("^[0-9a-f]{64}$")
+// isContainer says whether a cgroup has a name that the engine gives.
+func isContainer(name string) bool {
+	return len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""
+}
 
 // RemoveCgroups removes the cgroups of containers in dir that an earlier
 // keeper left behind, with the processes in them: those that had lost the
@@ -26,7 +28,7 @@ func RemoveCgroups(dir string) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if e.IsDir() && containerID.MatchString(e.Name()) {
+		if e.IsDir() && isContainer(e.Name()) {
 			errs = append(errs, removeCgroup(filepath.Join(dir, e.Name())))
 		}
 	}
