@@ -11,6 +11,7 @@
 package layer
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -77,15 +78,6 @@ func (r refused) Error() string { return string(r) }
 // Refused reports whether err says that the layer itself is unacceptable, as
 // opposed to a failure of this machine.
 func Refused(err error) bool {
-	for err != nil {
-		if _, ok := err.(refused); ok {
-			return true
-		}
-		u, ok := err.(interface{ Unwrap() error })
-		if !ok {
-			return false
-		}
-		err = u.Unwrap()
-	}
-	return false
+	_, ok := errors.AsType[refused](err)
+	return ok
 }
