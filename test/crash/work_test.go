@@ -23,6 +23,7 @@ func (w *work) steps() []string {
 		"load -q -i " + w.busybox,
 		"tag busybox:latest copy:1",
 		"volume create vol",
+		"network create net",
 		"create --name one -v vol:/data -v /anon busybox sh -c 'sleep 1000'",
 		"start one",
 		"exec one touch /data/f",
@@ -43,6 +44,7 @@ func (w *work) steps() []string {
 		"rm -v one policy healthy",
 		"image rm saved:1 copy:1",
 		"volume rm vol",
+		"network rm net",
 	}
 }
 
@@ -140,6 +142,7 @@ func (w *work) removeAll(ctx context.Context) error {
 	for _, kind := range []struct{ list, remove string }{
 		{"ps -aq", "rm -fv"},
 		{"volume ls -q", "volume rm"},
+		{"network ls -q --filter type=custom", "network rm"},
 		{"images -q --no-trunc", "image rm -f"},
 	} {
 		out, err := w.kelp.Docker(ctx, split(kind.list)...)
