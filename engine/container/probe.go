@@ -77,13 +77,11 @@ func (p *probes) exec(ctx context.Context, r *Record, timeout time.Duration) (ou
 	ended := p.expect(ref.Exec)
 	defer p.abandon(context.WithoutCancel(ctx), ref, ended)
 	req := keeper.ExecRequest{Ref: ref, Process: proc, Attach: &keeper.AttachRequest{Ref: ref, Stdout: true, Stderr: true}}
-	_, err = p.o.Prober.Exec(ctx, req, theirs, nil)
-	theirs.Close()
-	if err != nil {
-		return "", 0, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if err := p.begin(ctx, req, theirs); err != nil {
+		return "", 0, err
+	}
 	output, err = readProbe(ctx, ours)
 	if err == nil {
 		select {
@@ -97,6 +95,24 @@ func (p *probes) exec(ctx context.Context, r *Record, timeout time.Duration) (ou
 	// taskChanged sees to the rest of it.
 	_ = p.o.Processes.Signal(context.WithoutCancel(ctx), ref, sigKill, false)
 	return output, 0, err
+}
+
+// begin has the keeper execute the check. It takes over theirs. A keeper that
+// is slow to answer, as when the container dies under the check, is not waited
+// for longer than ctx: the goroutine ends with its answer.
+func (p *probes) begin(ctx context.Context, req keeper.ExecRequest, theirs *os.File) error {
+	begun := make(chan error, 1)
+	go func() {
+		_, err := p.o.Prober.Exec(ctx, req, theirs, nil)
+		theirs.Close()
+		begun <- err
+	}()
+	select {
+	case err := <-begun:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // expect returns where the end of a check will be told.
