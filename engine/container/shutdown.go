@@ -48,6 +48,7 @@ func (m *Manager) shutDown(ctx context.Context, c *Container) error {
 	if err := m.move(c, Stopping, process, nil); err != nil {
 		return err
 	}
+	c.stopHealth()
 	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {
 		return named(r, "stop", err)
 	}

@@ -89,6 +89,7 @@ func (m *runner) stopWith(ctx context.Context, c *Container, signal int, timeout
 	if err := m.move(c, Stopping, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
 		return err
 	}
+	c.stopHealth()
 	crashpoint.Hit("container.stop.saved-intent")
 	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {
 		return named(r, "stop", err)
@@ -216,6 +217,9 @@ func (m *runner) kill(ctx context.Context, c *Container, signal int) error {
 		if err := m.change(c, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
 			return err
 		}
+	}
+	if signal == sigKill {
+		c.stopHealth()
 	}
 	err := m.signal(ctx, r, signal, ends && r.State == Paused)
 	if isNotFound(err) {

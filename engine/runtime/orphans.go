@@ -29,7 +29,35 @@ func ReapOrphans(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-failedExec:
+			reapStages(ctx)
 		case <-tick.C:
+		}
+	}
+}
+
+// failedExec holds a token after an exec has failed.
+var failedExec = make(chan struct{}, 1)
+
+// reapStages waits for the stages of libcontainer that a failed exec leaves
+// behind when the container dies under it, for a second: a PID namespace, and
+// with it the end of the container, waits for each zombie in it. One of these
+// names has not become the user's program, so that nobody wants its exit code.
+func reapStages(ctx context.Context) {
+	for range 20 {
+		for _, pid := range children() {
+			comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+			if name := string(comm); err != nil || name != "runc:[1:CHILD]\n" && name != "runc:[2:INIT]\n" {
+				continue
+			}
+			if s, err := readStat(pid); err == nil && s.state == 'Z' {
+				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

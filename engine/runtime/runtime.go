@@ -172,6 +172,10 @@ func (c *Container) Exec(spec *specs.Process, io IO) (*Process, error) {
 		}
 	})
 	if err != nil {
+		select {
+		case failedExec <- struct{}{}:
+		default:
+		}
 		return nil, err
 	}
 	p, err := identify(process)
