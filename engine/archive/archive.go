@@ -32,7 +32,7 @@ import (
 
 // Tree is a container's file system as its processes see it.
 type Tree struct {
-	name     string   // of the container, for messages
+	name     string   // of the container, as the client knows it
 	root     *os.File // O_PATH
 	points   []mounts.Point
 	readOnly bool

@@ -72,11 +72,11 @@ func (s *Service) Open(ctx context.Context, ref string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.open(ctx, c)
+	return s.open(ctx, ref, c)
 }
 
-func (s *Service) open(ctx context.Context, c Container) (*Tree, error) {
-	t := &Tree{name: c.ID, points: c.Mounts, readOnly: c.ReadOnly}
+func (s *Service) open(ctx context.Context, ref string, c Container) (*Tree, error) {
+	t := &Tree{name: ref, points: c.Mounts, readOnly: c.ReadOnly}
 	if c.Process.PID != 0 {
 		if root, err := openRunning(c.Process); err == nil {
 			t.root = root
@@ -137,7 +137,7 @@ func (s *Service) Get(ctx context.Context, ref, name string) (st container.PathS
 	if err != nil {
 		return st, nil, err
 	}
-	t, err := s.open(ctx, c)
+	t, err := s.open(ctx, ref, c)
 	if err != nil {
 		return st, nil, err
 	}
@@ -165,7 +165,7 @@ func (s *Service) Put(ctx context.Context, ref, dir string, r io.Reader, o PutOp
 	if err != nil {
 		return err
 	}
-	t, err := s.open(ctx, c)
+	t, err := s.open(ctx, ref, c)
 	if err != nil {
 		return err
 	}
