@@ -74,7 +74,9 @@ func clean(smaps io.Reader, path string) (regions []region, err error) {
 			continue
 		}
 		if name, ok := strings.CutSuffix(f[0], ":"); ok {
-			if (name == "Private_Dirty" || name == "Shared_Dirty" || name == "Anonymous") && len(f) > 1 && f[1] != "0" {
+			// What was written to is a copy, which belongs to no file. (Dirty
+			// pages are no sign: those of a file just made are dirty, too.)
+			if name == "Anonymous" && len(f) > 1 && f[1] != "0" {
 				candidate = false
 			}
 			continue

@@ -14,7 +14,7 @@ Private_Dirty:         0 kB
 Anonymous:             0 kB
 VmFlags: rd ex mr mw me
 00500000-00600000 r--p 00100000 fe:00 1 /usr/bin/kelp
-Private_Dirty:         0 kB
+Private_Dirty:        12 kB
 Anonymous:             0 kB
 00600000-00601000 r--p 00200000 fe:00 1 /usr/bin/kelp
 Private_Dirty:         4 kB
