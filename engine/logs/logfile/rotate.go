@@ -45,13 +45,16 @@ func (l *Log) putAway() error {
 
 // shift renames Path to Path.1, Path.1 to Path.2 and so on; the last goes.
 func (l *Log) shift() error {
-	last := l.name(l.o.MaxFile - 1)
+	used := 1 // the first number that is free, or the last that may be used
+	for used < l.o.MaxFile-1 && (exists(l.name(used)) || exists(l.name(used)+gzipped)) {
+		used++
+	}
 	for _, suffix := range []string{"", gzipped} {
-		if err := os.Remove(last + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(l.name(used) + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	for i := l.o.MaxFile - 2; i >= 1; i-- {
+	for i := used - 1; i >= 1; i-- {
 		for _, suffix := range []string{"", gzipped} {
 			if err := os.Rename(l.name(i)+suffix, l.name(i+1)+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -59,6 +62,11 @@ func (l *Log) shift() error {
 		}
 	}
 	return os.Rename(l.o.Path, l.name(1))
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func (l *Log) name(i int) string { return l.o.Path + "." + strconv.Itoa(i) }
