@@ -14,6 +14,7 @@ import (
 
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/pkg/unshare"
+	"golang.org/x/sys/unix"
 )
 
 const insideEnv = "KELP_TEST_INSIDE"
@@ -28,9 +29,24 @@ func Main(m *testing.M) {
 		unshare.MaybeReexecUsingUserNamespace(false) // returns inside only
 	}
 	if os.Getenv(insideEnv) != "" || os.Getenv(unshare.UsernsEnvName) != "" {
+		useMemory()
 		os.Exit(m.Run())
 	}
 	os.Exit(enterAsRoot())
+}
+
+// useMemory puts temporary directories on a tmpfs where it has what layers
+// need, so that tests do not wait for the disk.
+func useMemory() {
+	const shm = "/dev/shm"
+	dir, err := os.MkdirTemp(shm, "kelp-test-")
+	if err != nil {
+		return
+	}
+	defer os.Remove(dir)
+	if os.Getenv("TMPDIR") == "" && unix.Setxattr(dir, "user.overlay.opaque", []byte("y"), 0) == nil {
+		_ = os.Setenv("TMPDIR", shm)
+	}
 }
 
 // enterAsRoot makes the namespace with the ids that an ordinary user has, so
