@@ -61,6 +61,8 @@ ExecStart=%s
 Delegate=yes
 # The keeper stops all containers; what is left then is killed.
 KillMode=mixed
+# A container that runs out of its own memory is no failure of kelp's.
+OOMPolicy=continue
 TimeoutStopSec=90
 Restart=on-failure
 TasksMax=infinity
