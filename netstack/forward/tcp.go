@@ -173,6 +173,7 @@ func (t *tcpFlows) takeDialed(id flowID) *net.TCPConn {
 // refuse passes the host's answer to a SYN on to the container. A dial that
 // timed out is answered as on any network: not at all.
 func (t *tcpFlows) refuse(id flowID, pkt *stack.PacketBuffer, syn packet, err error) {
+	t.log.Debug("the host refused a container's connection", "remote", id.remote, "container", id.container, "error", err)
 	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) {
 		t.send(resetFor(id, header.TCP(pkt.TransportHeader().Slice()).SequenceNumber()))
 		return

@@ -61,9 +61,8 @@ func (b *Bridge) Intercept(l4, l6 netip.AddrPort) error {
 				rule,
 				&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: registerA},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: registerA, Data: []byte{family}},
-				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: registerA},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: registerA, Data: []byte{unix.IPPROTO_TCP}},
 			)
+			rule = append(rule, isTCP()...)
 			rule = append(rule, tcpSynOnly()...)
 			rule = append(
 				rule,
@@ -144,6 +143,13 @@ func interfaceIs(name string) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: registerA},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: registerA, Data: padded},
+	}
+}
+
+func isTCP() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: registerA},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: registerA, Data: []byte{unix.IPPROTO_TCP}},
 	}
 }
 
