@@ -130,6 +130,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.Containers.SetExecs(e.Execs)
 	e.Attach = attach.New(containerStreams{e.Containers}, e.keeper)
 	e.Stats = stats.New(containerStreams{e.Containers}, e.keeper)
 	e.System, err = system.New(system.Options{

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/storage"
 )
 
 // Inspect describes a container in full, with size its files too.
@@ -31,6 +32,7 @@ func (m viewer) Inspect(ref string, size bool) (*container.InspectResponse, erro
 		RestartCount:    r.RestartCount,
 		Driver:          m.o.Driver,
 		Platform:        "linux",
+		GraphDriver:     &storage.DriverData{Name: m.o.Driver},
 		HostConfig:      r.HostConfig,
 		Mounts:          mountPoints(r),
 		Config:          r.Config,
@@ -38,6 +40,9 @@ func (m viewer) Inspect(ref string, size bool) (*container.InspectResponse, erro
 	}
 	if log := m.Log(c); log.Driver == jsonFile {
 		i.LogPath = log.Path
+	}
+	if m.execs != nil {
+		i.ExecIDs = m.execs.Of(r.ID)
 	}
 	if size {
 		rw, total, err := m.o.RootFS.RootFSSize(r.ID)

@@ -36,6 +36,10 @@ type Manager struct {
 	viewer
 }
 
+// SetExecs says who knows the execs that Inspect lists. Call it before serving
+// anyone.
+func (m *Manager) SetExecs(e Execs) { m.execs = e }
+
 // viewer describes containers and changes none.
 type viewer struct{ *runner }
 
@@ -66,6 +70,7 @@ type runner struct {
 	// stopping is closed by StopAll: nothing is restarted any more.
 	stopping chan struct{}
 	stopOnce sync.Once
+	execs    Execs // nil until SetExecs
 }
 
 // undoList holds what to take back when an operation fails half way.

@@ -106,6 +106,12 @@ type VolumeUse interface {
 	Sweep() error
 }
 
+// Execs knows what was executed in containers; exec.Manager is the real one.
+type Execs interface {
+	// Of returns the ids of the execs that the container has now.
+	Of(containerID string) []string
+}
+
 // Publisher hears what happens to containers; events.Bus is one.
 type Publisher interface {
 	Publish(typ events.Type, action events.Action, id string, attrs map[string]string)

@@ -28,11 +28,11 @@ func (m *Manager) Remove(ctx context.Context, ref string, o RemoveOptions) error
 	if c.Snapshot().State == Removing {
 		return fault.Conflict("removal of container %s is already in progress", c.Snapshot().Name)
 	}
-	if o.Force {
+	if r := c.Snapshot(); o.Force && r.State.Running() {
 		// A stop under way holds the token for as long as it waits: the kill
 		// does not wait for it.
-		if err := m.forceKill(ctx, c); err != nil {
-			return err
+		if err := m.kill(ctx, c, sigKill); err != nil && !isConflict(err) {
+			return named(r, "kill", err)
 		}
 	}
 	release, err := c.beginOp(ctx)

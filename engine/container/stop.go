@@ -238,15 +238,3 @@ func (m *runner) kill(ctx context.Context, c *Container, signal int) error {
 	}
 	return nil
 }
-
-// forceKill ends a running container at once, past a stop under way.
-func (m *Manager) forceKill(ctx context.Context, c *Container) error {
-	r := c.Snapshot()
-	if !r.State.Running() {
-		return nil
-	}
-	if err := m.kill(ctx, c, sigKill); err != nil && !isConflict(err) {
-		return named(r, "kill", err)
-	}
-	return nil
-}
