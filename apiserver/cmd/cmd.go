@@ -45,7 +45,6 @@ func Main(args []string) int {
 		},
 		EnableBashCompletion: true,
 		Suggest:              true,
-		CommandNotFound:      nil,
 		Action:               noCommand,
 		ExitErrHandler:       func(*cli.Context, error) {}, // run prints errors
 	}

@@ -69,8 +69,7 @@ func shell(name string) (func(name, value string) string, error) {
 }
 
 // quotePosix quotes by single quotes, between which nothing is special but
-// the quote itself, and only what needs it: unquoted $(kelp env) is split into
-// words before eval sees it.
+// the quote itself.
 func quotePosix(value string) string {
 	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }

@@ -1,11 +1,11 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -48,7 +48,7 @@ const moveData = "choose a directory on a local disk, such as /var/tmp or /scrat
 func checkDataRoot(f Facts) Result {
 	d := f.Data
 	network, isNetwork := networked[d.Type]
-	name := cmp(network, fileSystems[d.Type], fmt.Sprintf("file system %#x", d.Type))
+	name := cmp.Or(network, fileSystems[d.Type], fmt.Sprintf("file system %#x", d.Type))
 	where := fmt.Sprintf("%s on %s", d.Dir, name)
 	switch {
 	case d.ReadOnly:
@@ -65,12 +65,6 @@ func checkDataRoot(f Facts) Result {
 		return warn(where+": images and containers are gone when the machine restarts", moveData)
 	}
 	return pass(fmt.Sprintf("%s, %s free", where, units.BytesSize(float64(d.Free))))
-}
-
-// cmp returns the first that is not empty.
-func cmp(values ...string) string {
-	i := slices.IndexFunc(values, func(s string) bool { return s != "" })
-	return values[i]
 }
 
 func checkOverlay(f Facts) Result {
