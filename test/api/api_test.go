@@ -11,13 +11,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kelp-engine/kelp/test/harness"
-	"github.com/kelp-engine/kelp/test/images"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -29,28 +27,7 @@ type server struct {
 }
 
 func TestAPI(t *testing.T) {
-	k, err := harness.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if t.Failed() {
-			t.Log("kelp's log:\n" + k.Logs())
-		}
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if err := k.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	busybox := filepath.Join(k.Dir, "busybox.tar")
-	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(busybox); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := k.Docker(t.Context(), "load", "-i", busybox); err != nil {
-		t.Fatal(err)
-	}
+	k := newKelp(t)
 	s := &server{k, k.HTTP()}
 	for _, test := range []struct {
 		name string

@@ -1,6 +1,3 @@
-// Package api talks to kelp's Engine API without Docker's client, where that
-// does not reach: websockets, both ways of taking a connection over, and
-// streams read slowly.
 package api
 
 import (
@@ -23,8 +20,6 @@ import (
 	"github.com/kelp-engine/kelp/test/harness"
 	"github.com/kelp-engine/kelp/test/images"
 )
-
-func TestMain(m *testing.M) { harness.Main(m) }
 
 // newKelp starts a kelp with a busybox image.
 func newKelp(t *testing.T) *harness.Kelp {

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// upgrade are the headers with which the docker client asks for a hijack.
-var upgrade = []string{"Connection: Upgrade", "Upgrade: tcp"}
+// asksUpgrade are the headers with which the docker client asks for a hijack.
+var asksUpgrade = []string{"Connection: Upgrade", "Upgrade: tcp"}
 
 // demux splits a multiplexed stream into stdout and stderr.
 func demux(t *testing.T, r io.Reader) (stdout, stderr string) {
@@ -48,7 +48,7 @@ func testAttachFraming(t *testing.T, s *server) {
 	id := s.create(t, object{
 		"Cmd": []string{"sh", "-c", "read x; echo out $x; echo err $x >&2"}, "OpenStdin": true, "StdinOnce": true,
 	})
-	c := s.hijack(t, "/containers/"+id+"/attach?stream=1&stdin=1&stdout=1&stderr=1", upgrade...)
+	c := s.hijack(t, "/containers/"+id+"/attach?stream=1&stdin=1&stdout=1&stderr=1", asksUpgrade...)
 	if c.status != http.StatusSwitchingProtocols || c.header.Get("Content-Type") != "application/vnd.docker.multiplexed-stream" {
 		t.Fatalf("attach answered %d, %q", c.status, c.header.Get("Content-Type"))
 	}
@@ -59,7 +59,7 @@ func testAttachFraming(t *testing.T, s *server) {
 	}
 
 	id = s.create(t, object{"Cmd": []string{"sh", "-c", "read x; echo out"}, "OpenStdin": true, "Tty": true})
-	c = s.hijack(t, "/containers/"+id+"/attach?stream=1&stdin=1&stdout=1&stderr=1", upgrade...)
+	c = s.hijack(t, "/containers/"+id+"/attach?stream=1&stdin=1&stdout=1&stderr=1", asksUpgrade...)
 	if got := c.header.Get("Content-Type"); got != "application/vnd.docker.raw-stream" {
 		t.Errorf("a terminal's stream is %q", got)
 	}
@@ -71,7 +71,7 @@ func testAttachFraming(t *testing.T, s *server) {
 	}
 	// Clients before 1.42 know only raw-stream.
 	id = s.create(t, object{"Cmd": []string{"true"}})
-	c = s.hijack(t, "/v1.41/containers/"+id+"/attach?stream=1&stdout=1", upgrade...)
+	c = s.hijack(t, "/v1.41/containers/"+id+"/attach?stream=1&stdout=1", asksUpgrade...)
 	if got := c.header.Get("Content-Type"); got != "application/vnd.docker.raw-stream" {
 		t.Errorf("for 1.41 the stream is %q", got)
 	}
@@ -120,7 +120,7 @@ func testWebsocket(t *testing.T, s *server) {
 
 func testDetachKeys(t *testing.T, s *server) {
 	id := s.start(t, object{"Cmd": []string{"cat"}, "OpenStdin": true, "Tty": true})
-	c := s.hijack(t, "/containers/"+id+"/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,b", upgrade...)
+	c := s.hijack(t, "/containers/"+id+"/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,b", asksUpgrade...)
 	fmt.Fprint(c, "x\x01\x01b")
 	if _, err := io.ReadAll(c); err != nil {
 		t.Fatalf("the detach keys did not end the stream: %v", err)
