@@ -77,3 +77,22 @@ func TestTime(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add(`{"label":["a=b"]}`)
+	f.Add(`{"label":{"a":true}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		args, err := Parse(text, "label")
+		if err != nil {
+			return
+		}
+		for key := range args {
+			if key != "label" {
+				t.Errorf("the key %q came through", key)
+			}
+		}
+		args.Labels("label", map[string]string{"a": "b"})
+		args.Matcher("label")("a")
+		_, _ = args.Bool("label", false)
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path"
 	"runtime"
 	"time"
 
@@ -47,7 +48,8 @@ func (m *Manager) Info(ctx context.Context) (system.Info, error) {
 		DefaultRuntime:     spec.DefaultRuntime,
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive, RemoteManagers: []swarm.Peer{}},
 		LiveRestoreEnabled: true,
-		InitBinary:         "docker-init",
+		InitBinary:         path.Base(spec.InitPath),
+		InitCommit:         system.Commit{ID: m.o.Version}, // a part of kelp
 		IndexServerAddress: "https://index.docker.io/v1/",
 		RegistryConfig:     registries(),
 		CDISpecDirs:        cdiDirs(),
