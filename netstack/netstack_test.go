@@ -84,7 +84,7 @@ func resolve(s *Sandbox, name string) ([]string, error) {
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return s.dial(ctx, network, dns.Address)
 	}}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	got, err := r.LookupHost(ctx, name)
 	slices.Sort(got)
@@ -92,7 +92,7 @@ func resolve(s *Sandbox, name string) ([]string, error) {
 }
 
 func dialFrom(s *Sandbox, to string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	return s.ns.DialTCP(ctx, link.Local{}, netip.MustParseAddrPort(to))
 }
@@ -242,7 +242,7 @@ func TestPublishedPortFollowsTheContainer(t *testing.T) {
 		c, err := net.Dial("tcp", net.JoinHostPort(nstest.HostIPv4, strconv.Itoa(int(bound[0].HostPort))))
 		check(t, err)
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(3 * time.Second))
+		c.SetDeadline(time.Now().Add(20 * time.Second))
 		b, _ := io.ReadAll(c)
 		return string(b)
 	}
@@ -302,7 +302,7 @@ func TestNothingLeaks(t *testing.T) {
 	for range 10 {
 		cycle()
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for count() != before {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s before, %s after", before, count())

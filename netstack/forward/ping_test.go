@@ -34,7 +34,7 @@ func (n *testNetwork) ping(t *testing.T, host string) *icmp.Message {
 	}
 	_, err = c.Write(b)
 	check(t, err)
-	c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	buf := make([]byte, 1500)
 	k, _, err := c.ReadFrom(buf) // without the IP header
 	check(t, err)

@@ -70,7 +70,7 @@ func serveNames(t testing.TB, n *testNetwork) (tcp4, tcp6, udp4 netip.AddrPort) 
 
 func ask(t testing.TB, network, from string, to netip.AddrPort) (answer, self string) {
 	t.Helper()
-	d := net.Dialer{Timeout: 3 * time.Second}
+	d := net.Dialer{Timeout: 20 * time.Second}
 	if network[:3] == "tcp" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	} else {
@@ -79,7 +79,7 @@ func ask(t testing.TB, network, from string, to netip.AddrPort) (answer, self st
 	c, err := d.Dial(network, to.String())
 	check(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(3 * time.Second))
+	c.SetDeadline(time.Now().Add(20 * time.Second))
 	if network[:3] == "udp" {
 		c.Write([]byte("who am I"))
 		buf := make([]byte, 100)
@@ -144,7 +144,7 @@ func TestPublishedPortOfADeafContainer(t *testing.T) {
 	}
 	check(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(3 * time.Second))
+	c.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Fatalf("a refused connection ended with %v", err)
 	}
