@@ -29,6 +29,10 @@ var logDefaults = map[string]keeper.Log{
 	noLog:    {Driver: noLog},
 }
 
+// lossyBuffer is how much output a log in non-blocking mode keeps in memory
+// when the client does not say.
+const lossyBuffer = 1 << 20
+
 // logTarget says where the keeper keeps the container's output, or what is
 // wrong with what the client asked for. dir is the container's directory.
 func logTarget(r *Record, dir string) (keeper.Log, error) {
@@ -84,8 +88,21 @@ func setLogOption(l *keeper.Log, r *Record, key, value string) (err error) {
 			return bad()
 		}
 	case "mode":
-		if m := container.LogMode(value); m != container.LogModeBlocking && m != container.LogModeUnset {
-			return fault.InvalidArgument("the log mode %q is not offered", value).WithHint("kelp's mode is %q: no output is dropped", container.LogModeBlocking)
+		switch container.LogMode(value) {
+		case container.LogModeBlocking, container.LogModeUnset:
+		case container.LogModeNonBlock:
+			if l.Buffer == 0 {
+				l.Buffer = lossyBuffer
+			}
+		default:
+			return bad()
+		}
+	case "max-buffer-size":
+		if r.HostConfig.LogConfig.Config["mode"] != string(container.LogModeNonBlock) {
+			return fault.InvalidArgument("max-buffer-size option is only supported with 'mode=%s'", container.LogModeNonBlock)
+		}
+		if l.Buffer, err = units.RAMInBytes(value); err != nil || l.Buffer <= 0 {
+			return bad()
 		}
 	case "labels", "labels-regex", "env", "env-regex", "tag":
 		if l.Driver != jsonFile && key != "tag" {

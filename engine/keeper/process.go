@@ -41,6 +41,9 @@ type Log struct {
 	// MaxFile is how many files are kept, the current one included.
 	MaxFile  int  `json:"max_file,omitempty"`
 	Compress bool `json:"compress,omitempty"`
+	// Buffer, unless 0, lets the container go on when the log cannot keep up:
+	// so many bytes of output are kept in memory, and beyond them dropped.
+	Buffer int64 `json:"buffer,omitempty"`
 	// Attrs are written with every entry of json-file (labels, env, tag).
 	Attrs map[string]string `json:"attrs,omitempty"`
 }

@@ -107,9 +107,16 @@ func openLog(l keeper.Log) (stdio.Log, error) {
 	if l.Driver == "none" || l.Driver == "" {
 		return nil, nil
 	}
-	return logfile.Open(logfile.Options{
+	log, err := logfile.Open(logfile.Options{
 		Driver: l.Driver, Path: l.Path, MaxSize: l.MaxSize, MaxFile: l.MaxFile, Compress: l.Compress, Attrs: l.Attrs,
 	})
+	if err != nil {
+		return nil, err
+	}
+	if l.Buffer > 0 {
+		return stdio.NewLossy(log, l.Buffer), nil
+	}
+	return log, nil
 }
 
 // joinSandbox makes the spec's network namespace that of the sandbox.

@@ -202,17 +202,24 @@ func (l *Log) fail(b []byte, err error) {
 	l.dropped += int64(len(b))
 }
 
-// Close writes what has no line's end yet and closes the file.
-func (l *Log) Close() error {
-	b := []byte(nil)
+// Cut ends lines whose end has not come: what is written next does not
+// continue them.
+func (l *Log) Cut() {
+	var b []byte
 	for s := range l.rest {
 		if r := &l.rest[s]; len(r.line) > 0 {
 			e := entry.Entry{Stream: entry.Stream(s), Line: r.line, Partial: true}
 			e.Time = r.time(time.Now(), true)
 			b = l.put(b, &e)
+			*r = rest{}
 		}
 	}
 	l.write(b)
+}
+
+// Close writes what has no line's end yet and closes the file.
+func (l *Log) Close() error {
+	l.Cut()
 	l.compressing.Wait()
 	if l.f == nil {
 		return nil
