@@ -17,6 +17,8 @@ import (
 func isNotFound(err error) bool { return errors.Is(err, errdefs.ErrNotFound) }
 func isConflict(err error) bool { return errors.Is(err, errdefs.ErrConflict) }
 
+func isNotModified(err error) bool { return errors.Is(err, errdefs.ErrNotModified) }
+
 // watch follows what the keeper tells of processes until the manager closes.
 func (m *runner) watch(ctx context.Context) {
 	for {
@@ -94,7 +96,7 @@ func (m *runner) finish(ctx context.Context, c *Container, t keeper.Task) {
 	if again {
 		to = Restarting
 	}
-	err := m.move(c, to, process, func(r *Record) {
+	err := m.happened(c, to, func(r *Record) {
 		r.ExitCode, r.FinishedAt, r.OOMKilled = t.ExitCode, t.ExitedAt.UTC(), t.OOMKilled
 		r.Health = endedHealth(r.Health)
 		if again {

@@ -25,9 +25,9 @@ func (m viewer) Inspect(ref string, size bool) (*container.InspectResponse, erro
 		Args:            words[1:],
 		State:           r.inspectState(),
 		Image:           r.Image,
-		ResolvConfPath:  m.fileIfThere(r.ID, "resolv.conf"),
-		HostnamePath:    m.fileIfThere(r.ID, "hostname"),
-		HostsPath:       m.fileIfThere(r.ID, "hosts"),
+		ResolvConfPath:  fileIfThere(m.dir(r.ID), "resolv.conf"),
+		HostnamePath:    fileIfThere(m.dir(r.ID), "hostname"),
+		HostsPath:       fileIfThere(m.dir(r.ID), "hosts"),
 		Name:            "/" + r.Name,
 		RestartCount:    r.RestartCount,
 		Driver:          m.o.Driver,
@@ -55,8 +55,8 @@ func (m viewer) Inspect(ref string, size bool) (*container.InspectResponse, erro
 }
 
 // fileIfThere is the path of one of the container's own files, or "".
-func (g *registry) fileIfThere(id, name string) string {
-	path := filepath.Join(g.dir(id), name)
+func fileIfThere(dir, name string) string {
+	path := filepath.Join(dir, name)
 	if _, err := os.Stat(path); err != nil {
 		return ""
 	}

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -324,4 +325,38 @@ func TestEvents(t *testing.T) {
 			t.Fatalf("events %v, want %s", got, want)
 		}
 	}
+}
+
+// A full disk keeps no container from ending or from being removed.
+func TestFullDisk(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(true)
+	id := w.create(m, "c1", nil)
+	w.check(m.Start(t.Context(), "c1"))
+	// A directory where the store writes its temporary file stands for it.
+	full := filepath.Join(w.dir, id, ".container.json.recent.tmp")
+	w.check(os.Mkdir(full, 0o700))
+	w.check(m.Pause(t.Context(), "c1")) // the next engine asks the keeper
+	w.keeper.exit(keeper.Ref{Container: id}, 6)
+	if r := w.await(m, "c1", Exited); r.ExitCode != 6 {
+		t.Errorf("%+v", r)
+	}
+	w.check(m.Remove(t.Context(), "c1", RemoveOptions{}))
+	if len(w.store.rootfs) != 0 || w.onDisk(id) != nil {
+		t.Error("something is left")
+	}
+}
+
+// Between two runs there is nothing to kill but the plan to start again.
+func TestKillBetweenRestarts(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(true)
+	id := w.create(m, "c1", func(r *container.CreateRequest) { r.HostConfig.RestartPolicy.Name = "always" })
+	w.check(m.Start(t.Context(), "c1"))
+	w.keeper.exit(keeper.Ref{Container: id}, 1)
+	w.await(m, "c1", Restarting)
+	w.check(m.Kill(t.Context(), "c1", ""))
+	w.await(m, "c1", Exited)
+	time.Sleep(2 * firstRestartWait)
+	w.await(m, "c1", Exited)
 }

@@ -34,9 +34,7 @@ func (m *Manager) Pause(ctx context.Context, ref string) error {
 		return named(c.Snapshot(), "pause", err)
 	}
 	crashpoint.Hit("container.pause.paused")
-	if err := m.move(c, Paused, process, nil); err != nil {
-		return err
-	}
+	logFailure(c.Snapshot(), "save the pause", m.happened(c, Paused, nil))
 	c.stopHealth() // a check could not come to an end
 	m.publish(c.Snapshot(), events.ActionPause)
 	return nil
@@ -61,9 +59,7 @@ func (m *Manager) Unpause(ctx context.Context, ref string) error {
 		return named(c.Snapshot(), "unpause", err)
 	}
 	crashpoint.Hit("container.unpause.resumed")
-	if err := m.move(c, Running, process, nil); err != nil {
-		return err
-	}
+	logFailure(c.Snapshot(), "save the end of the pause", m.happened(c, Running, nil))
 	m.publish(c.Snapshot(), events.ActionUnPause)
 	m.watchHealth(c)
 	return nil

@@ -73,6 +73,17 @@ type Record struct {
 	Health *container.Health `json:"health,omitempty"`
 }
 
+// enter changes the state.
+func (r *Record) enter(to State, edit func(*Record)) {
+	if to.atRest() && !r.State.atRest() {
+		r.Rests++
+	}
+	r.State = to
+	if edit != nil {
+		edit(r)
+	}
+}
+
 // apiState is the state as Docker's clients know it.
 func (r *Record) apiState() container.ContainerState {
 	switch r.State {

@@ -138,15 +138,20 @@ func (g *registry) erase(r *Record) error {
 
 // move is change to another state.
 func (g *registry) move(c *Container, to State, d durability, edit func(*Record)) error {
-	return g.change(c, d, func(r *Record) {
-		if to.atRest() && !r.State.atRest() {
-			r.Rests++
-		}
-		r.State = to
-		if edit != nil {
-			edit(r)
-		}
-	})
+	return g.change(c, d, func(r *Record) { r.enter(to, edit) })
+}
+
+// happened is move to a state that is so whether it can be saved or not, as on
+// a full disk: the next engine would find it out anew.
+func (g *registry) happened(c *Container, to State, edit func(*Record)) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	next := *c.Snapshot()
+	next.enter(to, edit)
+	c.rec.Store(&next)
+	err := g.save(&next, process)
+	c.broadcast()
+	return err
 }
 
 // publish tells of an action on a container, with Docker's attributes: its

@@ -201,11 +201,18 @@ func (m *Manager) Kill(ctx context.Context, ref, signal string) error {
 			return err
 		}
 	}
-	r := c.Snapshot()
-	if !r.State.Running() {
+	switch r := c.Snapshot(); {
+	case r.State.Running():
+		return m.kill(ctx, c, n)
+	case r.State == Restarting:
+		err := m.Stop(ctx, c.id, StopOptions{Signal: signal}) // between two runs: nothing waits
+		if isNotModified(err) {
+			return nil
+		}
+		return err
+	default:
 		return fault.Conflict("cannot kill container: %s: container %s is not running", ref, r.ID)
 	}
-	return m.kill(ctx, c, n)
 }
 
 // kill sends a signal. SIGKILL and the container's stop signal end it for
