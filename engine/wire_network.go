@@ -56,6 +56,15 @@ func (c networkContainers) NameOf(id string) string {
 	return found.Snapshot().Name
 }
 
+// Lookup implements network.Containers.
+func (c networkContainers) Lookup(ref string) *network.Container {
+	found, err := c.Find(ref)
+	if err != nil {
+		return nil
+	}
+	return networkView(found.Snapshot())
+}
+
 // EditNetworks implements network.Containers.
 func (c networkContainers) EditNetworks(ctx context.Context, ref string, change func(context.Context, *network.Container) error) error {
 	return c.Manager.EditNetworks(ctx, ref, func(ctx context.Context, r *container.Record) (map[string]*networktypes.EndpointSettings, error) {

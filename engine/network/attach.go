@@ -74,12 +74,45 @@ func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error)
 	for _, w := range wishes {
 		m.publish(w.net, events.ActionConnect, map[string]string{"container": c.ID})
 	}
-	a := &Attachment{Sandbox: c.ID, Hostname: hostnameFile(c), Hosts: hostsFile(c, state.Endpoints, links)}
-	a.ResolvConf, err = resolvFile(c, slices.ContainsFunc(wishes, func(w wish) bool { return !w.net.isDefault() }))
+	a, err := m.files(c, state.Endpoints, links)
 	if err != nil {
 		return nil, errors.Join(err, m.Detach(ctx, c.ID))
 	}
+	a.Sandbox = c.ID
 	return a, nil
+}
+
+// files are those of a container with these endpoints.
+func (m *joints) files(c *Container, endpoints []keeper.Endpoint, links []hostLine) (*Attachment, error) {
+	m.mu.Lock()
+	userDefined := slices.ContainsFunc(endpoints, func(e keeper.Endpoint) bool {
+		r := m.networks[e.NetworkID]
+		return r != nil && !r.isDefault()
+	})
+	m.mu.Unlock()
+	resolv, err := resolvFile(c, userDefined)
+	return &Attachment{Hostname: hostnameFile(c), Hosts: hostsFile(c, endpoints, links), ResolvConf: resolv}, err
+}
+
+// joined is the attachment of a container that shares another's network: it
+// has the other's files.
+func (m *Manager) joined(c *Container) (*Attachment, error) {
+	other := m.containers.Lookup(c.HostConfig.NetworkMode.ConnectedContainer())
+	if other == nil {
+		return &Attachment{}, nil // joining its namespace says so
+	}
+	mode := other.HostConfig.NetworkMode
+	if mode.IsNone() || mode.IsHost() {
+		return m.withoutNetwork(other)
+	}
+	m.mu.Lock()
+	endpoints := m.connected(other.ID)
+	m.mu.Unlock()
+	links, err := m.legacyLinks(other)
+	if err != nil {
+		links = nil // what was linked has ended meanwhile
+	}
+	return m.files(other, endpoints, links)
 }
 
 // wishes resolves the networks that a container asks for.
@@ -256,7 +289,7 @@ func (m *Manager) withoutNetwork(c *Container) (*Attachment, error) {
 			return nil, err
 		}
 	case mode.IsContainer():
-		return a, nil // the container shares the other's files
+		return m.joined(c)
 	default:
 		a.Hosts = hostsFile(c, nil, nil)
 	}

@@ -82,7 +82,7 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 
 // remove takes the record away first, so that nothing joins the network any
 // more, and gives it back when the keeper refuses.
-func (m *Manager) remove(ctx context.Context, r *Record) error {
+func (m *joints) remove(ctx context.Context, r *Record) error {
 	m.mu.Lock()
 	if users := m.users(r); len(users) > 0 {
 		err := m.inUse(r)

@@ -44,6 +44,8 @@ type Bridges interface {
 type Containers interface {
 	// NameOf returns a container's name, or "" when there is no such one.
 	NameOf(id string) string
+	// Lookup returns a container, or nil when there is no such one.
+	Lookup(ref string) *Container
 	// EditNetworks lets change alter the endpoints of a container on which
 	// no other operation works meanwhile, and saves them.
 	EditNetworks(ctx context.Context, ref string, change func(ctx context.Context, c *Container) error) error

@@ -79,6 +79,8 @@ func (f fakeContainers) NameOf(id string) string {
 	return ""
 }
 
+func (f fakeContainers) Lookup(ref string) *Container { return f[ref] }
+
 func (f fakeContainers) EditNetworks(ctx context.Context, ref string, change func(context.Context, *Container) error) error {
 	return change(ctx, f[ref])
 }
@@ -293,6 +295,20 @@ func TestNetworkInUseStays(t *testing.T) {
 	check(t, err)
 	if !slices.Equal(report.NetworksDeleted, []string{"used"}) || len(s.keeper.nets) != 0 {
 		t.Errorf("pruned %v, the keeper has %d", report.NetworksDeleted, len(s.keeper.nets))
+	}
+}
+
+func TestJoinedContainerHasTheOthersFiles(t *testing.T) {
+	s := fresh(t)
+	_, _, err := s.Create(t.Context(), network.CreateRequest{Name: "blue"})
+	check(t, err)
+	web := s.add("aaaa", "web", "blue")
+	want, err := s.Attach(t.Context(), web)
+	check(t, err)
+	got, err := s.Attach(t.Context(), s.add("bbbb", "side", "container:aaaa"))
+	check(t, err)
+	if got.Sandbox != "" || string(got.Hosts) != string(want.Hosts) || string(got.ResolvConf) != string(want.ResolvConf) || string(got.Hostname) != "aaaa\n" {
+		t.Errorf("got %+v", got)
 	}
 }
 
