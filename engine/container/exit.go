@@ -96,7 +96,7 @@ func (m *runner) finish(ctx context.Context, c *Container, t keeper.Task) {
 	if again {
 		to = Restarting
 	}
-	err := m.happened(c, to, func(r *Record) {
+	err := m.happened(c, to, process, func(r *Record) {
 		r.ExitCode, r.FinishedAt, r.OOMKilled = t.ExitCode, t.ExitedAt.UTC(), t.OOMKilled
 		r.Health = endedHealth(r.Health)
 		if again {

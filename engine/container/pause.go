@@ -34,7 +34,7 @@ func (m *Manager) Pause(ctx context.Context, ref string) error {
 		return named(c.Snapshot(), "pause", err)
 	}
 	crashpoint.Hit("container.pause.paused")
-	logFailure(c.Snapshot(), "save the pause", m.happened(c, Paused, nil))
+	logFailure(c.Snapshot(), "save the pause", m.happened(c, Paused, process, nil))
 	c.stopHealth() // a check could not come to an end
 	m.publish(c.Snapshot(), events.ActionPause)
 	return nil
@@ -59,7 +59,7 @@ func (m *Manager) Unpause(ctx context.Context, ref string) error {
 		return named(c.Snapshot(), "unpause", err)
 	}
 	crashpoint.Hit("container.unpause.resumed")
-	logFailure(c.Snapshot(), "save the end of the pause", m.happened(c, Running, nil))
+	logFailure(c.Snapshot(), "save the end of the pause", m.happened(c, Running, process, nil))
 	m.publish(c.Snapshot(), events.ActionUnPause)
 	m.watchHealth(c)
 	return nil

@@ -73,8 +73,14 @@ type Record struct {
 	Health *container.Health `json:"health,omitempty"`
 }
 
+// same is the state that the container is in when a change is made.
+const same State = ""
+
 // enter changes the state.
 func (r *Record) enter(to State, edit func(*Record)) {
+	if to == same {
+		to = r.State
+	}
 	if to.atRest() && !r.State.atRest() {
 		r.Rests++
 	}

@@ -143,13 +143,13 @@ func (g *registry) move(c *Container, to State, d durability, edit func(*Record)
 
 // happened is move to a state that is so whether it can be saved or not, as on
 // a full disk: the next engine would find it out anew.
-func (g *registry) happened(c *Container, to State, edit func(*Record)) error {
+func (g *registry) happened(c *Container, to State, d durability, edit func(*Record)) error {
 	c.saving.Lock()
 	defer c.saving.Unlock()
 	next := *c.Snapshot()
 	next.enter(to, edit)
 	c.rec.Store(&next)
-	err := g.save(&next, process)
+	err := g.save(&next, d)
 	c.broadcast()
 	return err
 }

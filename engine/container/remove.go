@@ -75,7 +75,7 @@ func (m *Manager) mayRemove(ctx context.Context, c *Container, force bool) error
 func (m *runner) remove(ctx context.Context, c *Container, volumes bool) error {
 	// A full disk does not keep anyone from making room: what is removed in
 	// part can be removed again.
-	logFailure(c.Snapshot(), "save the removal", m.happened(c, Removing, nil))
+	logFailure(c.Snapshot(), "save the removal", m.happened(c, Removing, process, nil))
 	crashpoint.Hit("container.remove.saved-intent")
 	r := c.Snapshot()
 	err := m.o.discard(ctx, r, volumes)
@@ -84,7 +84,7 @@ func (m *runner) remove(ctx context.Context, c *Container, volumes bool) error {
 		err = m.erase(r)
 	}
 	if err != nil {
-		logFailure(r, "save the failed removal", m.happened(c, Dead, func(r *Record) { r.Error = err.Error() }))
+		logFailure(r, "save the failed removal", m.happened(c, Dead, process, func(r *Record) { r.Error = err.Error() }))
 		return named(r, "remove", err)
 	}
 	m.drop(c)

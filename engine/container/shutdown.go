@@ -45,9 +45,7 @@ func (m *Manager) shutDown(ctx context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	if err := m.move(c, Stopping, process, nil); err != nil {
-		return err
-	}
+	logFailure(r, "save the stop", m.happened(c, Stopping, process, nil))
 	c.stopHealth()
 	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {
 		return named(r, "stop", err)

@@ -247,7 +247,7 @@ func (g *registry) joins(r *Record) (j spec.Join, err error) {
 // Preconditions: the operation token is held.
 func (m *runner) startFailed(ctx context.Context, c *Container, cause error) {
 	r := c.Snapshot()
-	err := m.happened(c, r.resting(), func(r *Record) {
+	err := m.happened(c, r.resting(), process, func(r *Record) {
 		r.ExitCode, r.Error = startExitCode(cause), cause.Error()
 	})
 	logFailure(r, "save the failed start", err)

@@ -80,15 +80,12 @@ func (m *runner) stopWith(ctx context.Context, c *Container, signal int, timeout
 	c.stopRestartTimer()
 	r := c.Snapshot()
 	if r.State == Restarting {
-		if err := m.move(c, Exited, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
-			return err
-		}
+		logFailure(r, "save the stop", m.happened(c, Exited, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }))
 		m.publish(c.Snapshot(), events.ActionStop)
 		return nil
 	}
-	if err := m.move(c, Stopping, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
-		return err
-	}
+	// A full disk keeps no one from stopping what fills it.
+	logFailure(r, "save the stop", m.happened(c, Stopping, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }))
 	c.stopHealth()
 	crashpoint.Hit("container.stop.saved-intent")
 	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {
@@ -221,9 +218,7 @@ func (m *runner) kill(ctx context.Context, c *Container, signal int) error {
 	r := c.Snapshot()
 	ends := signal == sigKill || signal == r.stopSignal()
 	if ends {
-		if err := m.change(c, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }); err != nil {
-			return err
-		}
+		logFailure(r, "save the kill", m.happened(c, same, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }))
 	}
 	if signal == sigKill {
 		c.stopHealth()
