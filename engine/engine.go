@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/kelp-engine/kelp/engine/archive"
 	"github.com/kelp-engine/kelp/engine/attach"
@@ -215,22 +214,4 @@ func (e *Engine) StopAll(ctx context.Context) error { return e.Containers.StopAl
 func (e *Engine) Close() error {
 	e.Execs.Close()
 	return errors.Join(e.Containers.Close(), e.Images.Close())
-}
-
-// Version of kelp, from the build information: a module version, or the
-// commit that was built.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "devel-" + s.Value[:12]
-		}
-	}
-	return "devel"
 }

@@ -157,12 +157,15 @@ func response(r *Record) container.ExecInspectResponse {
 		OpenStdin:   q.AttachStdin,
 		OpenStdout:  q.AttachStdout,
 		OpenStderr:  q.AttachStderr,
-		DetachKeys:  append([]byte{}, r.DetachKeys...),
+		DetachKeys:  []byte{},
 		Pid:         r.PID,
 		ProcessConfig: &container.ExecProcessConfig{
 			Tty: q.Tty, Entrypoint: q.Cmd[0], Arguments: append([]string{}, q.Cmd[1:]...),
 			Privileged: &q.Privileged, User: q.User,
 		},
+	}
+	if q.DetachKeys != "" {
+		resp.DetachKeys = r.DetachKeys
 	}
 	if r.State == Exited {
 		resp.ExitCode = &r.ExitCode
