@@ -128,3 +128,13 @@ func TestTail(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(`{"data-root": "/x", "socket": "unix:///s", "log-level": "warn", "debug": false}`))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		s, err := parseConfig(file)
+		if err == nil && (s.DataRoot != "" && !filepath.IsAbs(s.DataRoot) || s.Socket != "" && !filepath.IsAbs(s.Socket)) {
+			t.Errorf("%q gives %+v", file, s)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -57,4 +58,16 @@ func TestRanges(t *testing.T) {
 	if got := Of([]Range{a, b, {"7", 1, 1}}, "a", 7); !slices.Equal(got, []Range{a, {"7", 1, 1}}) {
 		t.Errorf("Of: %v", got)
 	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("a:100000:65536\n# x\n:1:2\nb:4294967295:1\n")
+	f.Fuzz(func(t *testing.T, file string) {
+		ranges, _ := parse(strings.NewReader(file), func(line string) []string { return strings.Split(line, ":") })
+		for _, r := range ranges {
+			if r.Owner == "" || r.Count == 0 || uint64(r.Start)+uint64(r.Count) > 1<<32 {
+				t.Errorf("%q gives %+v", file, r)
+			}
+		}
+	})
 }
