@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -77,6 +78,9 @@ func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, 
 	}
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
 		return nil, fault.InvalidArgument("can't create 'AutoRemove' container with restart policy")
+	}
+	if err := checkNulls(&h.Resources); err != nil {
+		return nil, err
 	}
 	if err := checkHealth(r.Config.Healthcheck); err != nil {
 		return nil, err
@@ -161,4 +165,21 @@ func (o *Options) mounted(r *Record) func(context.Context) (string, func(), erro
 		path, err := o.RootFS.MountRootFS(r.ID)
 		return path, func() { logFailure(r, "unmount the file system", o.RootFS.UnmountRootFS(r.ID)) }, err
 	}
+}
+
+// checkNulls refuses lists with entries that are null: nothing can be meant.
+func checkNulls(r *container.Resources) error {
+	for name, null := range map[string]bool{
+		"Ulimits":              slices.Contains(r.Ulimits, nil),
+		"BlkioWeightDevice":    slices.Contains(r.BlkioWeightDevice, nil),
+		"BlkioDeviceReadBps":   slices.Contains(r.BlkioDeviceReadBps, nil),
+		"BlkioDeviceWriteBps":  slices.Contains(r.BlkioDeviceWriteBps, nil),
+		"BlkioDeviceReadIOps":  slices.Contains(r.BlkioDeviceReadIOps, nil),
+		"BlkioDeviceWriteIOps": slices.Contains(r.BlkioDeviceWriteIOps, nil),
+	} {
+		if null {
+			return fault.InvalidArgument("an entry of %s is null", name)
+		}
+	}
+	return nil
 }

@@ -30,6 +30,9 @@ func (m *Manager) Update(ctx context.Context, ref string, u container.UpdateConf
 	if r.State == Removing || r.State == Dead {
 		return nil, fault.Conflict("Container is marked for removal and cannot be updated.")
 	}
+	if err := checkNulls(&u.Resources); err != nil {
+		return nil, err
+	}
 	host := *r.HostConfig
 	if host.Resources, err = withLimits(host.Resources, u.Resources); err != nil {
 		return nil, err
