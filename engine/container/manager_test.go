@@ -94,6 +94,9 @@ func TestCreateFillsInAndRefuses(t *testing.T) {
 		}, errdefs.IsInvalidArgument, ""},
 		{"restart policy", "", func(r *container.CreateRequest) { r.HostConfig.RestartPolicy.Name = "often" }, errdefs.IsInvalidArgument, ""},
 		{"log driver", "", func(r *container.CreateRequest) { r.HostConfig.LogConfig.Type = "syslog" }, errdefs.IsInvalidArgument, "no log driver named 'syslog'"},
+		{"null in a list", "", func(r *container.CreateRequest) {
+			r.HostConfig.Ulimits = []*container.Ulimit{nil}
+		}, errdefs.IsInvalidArgument, "an entry of Ulimits is null"},
 		{"health check", "", func(r *container.CreateRequest) {
 			r.Healthcheck = &container.HealthConfig{Test: []string{"CMD"}}
 		}, errdefs.IsInvalidArgument, ""},
