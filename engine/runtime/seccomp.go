@@ -16,6 +16,8 @@ import (
 	"github.com/opencontainers/runc/libcontainer/seccomp"
 	libseccomp "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/engine/fault"
 )
 
 // Compiling the default seccomp profile takes longer than starting a process,
@@ -184,8 +186,11 @@ func compileFilter(profile []byte) (*os.File, error) {
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	program, err := cmd.Output()
-	if len(program) == 0 || len(program)%8 != 0 || complaint.Len() > 0 {
-		return nil, fmt.Errorf("cannot compile the seccomp profile: %w: %s", errors.Join(err, errors.New("no program")), bytes.TrimSpace(complaint.Bytes()))
+	if complaint.Len() > 0 {
+		return nil, fault.InvalidArgument("cannot compile the seccomp profile: %s", bytes.TrimPrefix(bytes.TrimSpace(complaint.Bytes()), []byte("kelp: ")))
+	}
+	if len(program) == 0 || len(program)%8 != 0 {
+		return nil, fmt.Errorf("cannot compile the seccomp profile: got %d bytes: %v", len(program), err)
 	}
 	// The exit status says nothing: the filter may not let the process end well.
 	fd, err := unix.MemfdCreate("seccomp-filter", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL)

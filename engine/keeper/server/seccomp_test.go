@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -62,6 +63,29 @@ func TestSeccomp(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("executed process", string(out))
+}
+
+func TestBadSeccompProfile(t *testing.T) {
+	k := newTestKeeper(t)
+	spec := k.spec("true")
+	spec.Linux.Seccomp = &specs.LinuxSeccomp{
+		DefaultAction: specs.ActAllow,
+		Syscalls: []specs.LinuxSyscall{
+			{Names: []string{"chdir"}, Action: specs.ActErrno},
+			{Names: []string{"write"}, Action: specs.ActNotify},
+		},
+		ListenerPath: "/nonexistent",
+	}
+	for range 2 { // a failure is not kept
+		_, err := k.Start(k.ctx(), keeper.StartRequest{ID: "c1", Spec: spec})
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "seccomp profile") {
+			t.Errorf("got %v", err)
+		}
+	}
+	out, task := k.run(keeper.StartRequest{ID: "c1", Spec: withDefaultProfile(t, k.spec("echo", "well"))})
+	if out != "well\n" || task.ExitCode != 0 {
+		t.Errorf("the next start: %q, %d", out, task.ExitCode)
+	}
 }
 
 // BenchmarkStart runs `true` in a container with the default seccomp profile,
