@@ -124,17 +124,28 @@ type logWriter struct {
 	mux            bool
 	times, details bool
 	buf            []byte
+	frame          int                    // where in buf the last frame begins; -1 is none
+	written        int                    // bytes since the last Flush
+	bulk           bool                   // lines share frames
 	inLine         [entry.Stderr + 1]bool // the stream's last entry was partial
 	attrs          map[string]string      // those that details was made of
 	prefix         []byte
 	failed         error // of w
 }
 
-// logBuffer is how much is written to a client at once.
-const logBuffer = 256 << 10
+const (
+	// logBuffer is how much is written to a client at once.
+	logBuffer = 256 << 10
+	// muchAtOnce is how much output comes between two waits before lines share
+	// frames. Docker sends a frame for each line, which some clients count on;
+	// but clients write each frame by itself, and so are many times slower.
+	muchAtOnce = 64 << 10
+	// maxFrame is what clients read at once.
+	maxFrame = 32 << 10
+)
 
 func newLogWriter(w io.Writer, mux bool) *logWriter {
-	return &logWriter{w: w, mux: mux, buf: make([]byte, 0, logBuffer+32<<10)}
+	return &logWriter{w: w, mux: mux, frame: -1, buf: make([]byte, 0, logBuffer+32<<10)}
 }
 
 // timeLayout has nine decimal places, so that lines align.
@@ -144,7 +155,7 @@ const timeLayout = "2006-01-02T15:04:05.000000000Z07:00"
 func (l *logWriter) Entry(e *entry.Entry) error {
 	start := len(l.buf)
 	if l.mux {
-		l.buf = append(l.buf, "01234567"...) // overwritten by the header
+		l.beginFrame(e)
 	}
 	if (l.times || l.details) && !l.inLine[e.Stream] {
 		if l.times {
@@ -160,12 +171,24 @@ func (l *logWriter) Entry(e *entry.Entry) error {
 		l.buf = append(l.buf, '\n')
 	}
 	if l.mux {
-		stream.PutHeader(l.buf[start:], byte(e.Stream), len(l.buf)-start-stream.HeaderSize)
+		stream.PutHeader(l.buf[l.frame:], byte(e.Stream), len(l.buf)-l.frame-stream.HeaderSize)
+	}
+	if l.written += len(l.buf) - start; l.written > muchAtOnce {
+		l.bulk = true
 	}
 	if len(l.buf) >= logBuffer {
-		return l.Flush()
+		return l.send()
 	}
 	return nil
+}
+
+// beginFrame makes room for a header, unless e goes into the last frame.
+func (l *logWriter) beginFrame(e *entry.Entry) {
+	if l.bulk && l.frame >= 0 && l.buf[l.frame] == byte(e.Stream) && len(l.buf)-l.frame+len(e.Line) < maxFrame {
+		return
+	}
+	l.frame = len(l.buf)
+	l.buf = append(l.buf, "01234567"...) // overwritten by the header
 }
 
 // detailsOf returns an entry's attributes as Docker writes them: k=v, in
@@ -185,11 +208,17 @@ func (l *logWriter) detailsOf(e *entry.Entry) []byte {
 
 // Flush implements logs.Sink.
 func (l *logWriter) Flush() error {
+	l.bulk = l.written > muchAtOnce
+	l.written = 0
+	return l.send()
+}
+
+func (l *logWriter) send() error {
 	if len(l.buf) == 0 {
 		return nil
 	}
 	_, l.failed = l.w.Write(l.buf)
-	l.buf = l.buf[:0]
+	l.buf, l.frame = l.buf[:0], -1
 	return l.failed
 }
 

@@ -55,6 +55,41 @@ func TestLogWriter(t *testing.T) {
 	}
 }
 
+// Much output shares frames, but streams do not.
+func TestLogWriterBulk(t *testing.T) {
+	var framed, stdout, stderr bytes.Buffer
+	writes := 0
+	l := newLogWriter(&framed, true)
+	for i := range 20_000 {
+		e := entry.Entry{Stream: entry.Stdout, Line: bytes.Repeat([]byte("o"), i%100)}
+		if i%1000 == 0 {
+			e.Stream = entry.Stderr
+		}
+		if err := l.Entry(&e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	count := func(b *bytes.Buffer) io.Writer {
+		return writerFunc(func(p []byte) (int, error) { writes++; return b.Write(p) })
+	}
+	if _, err := stdcopy.StdCopy(count(&stdout), count(&stderr), &framed); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(stdout.String(), "\n"); n != 19_980 || strings.Count(stderr.String(), "\n") != 20 {
+		t.Errorf("%d lines of output, %d of errors", n, strings.Count(stderr.String(), "\n"))
+	}
+	if writes < 1000 || writes > 2500 {
+		t.Errorf("%d frames: the first 64 KiB have one for each line, what follows few", writes)
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 // BenchmarkLogs is the way from a log file to what is sent to a client.
 func BenchmarkLogs(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "x.log")

@@ -22,7 +22,6 @@ type reader struct {
 	files   []*file  // those left to read, oldest first
 	buf     []byte
 	done    bool // the query's Until has come
-	flushed time.Time
 }
 
 const firstBuffer = 256 << 10
@@ -184,18 +183,12 @@ func (f *file) rotated(path string) bool {
 	return err != nil || !os.SameFile(info, f.info)
 }
 
-// batch is how much time lies between two reads, at least, while a log grows
-// all the time: lines then come many at once. After a silence they come at once.
-const batch = 2 * time.Millisecond
-
 // wait returns when the log may have changed, the container has ended or the
 // query's Until has come.
 func (r *reader) wait(ctx context.Context) error {
 	if err := r.sink.Flush(); err != nil {
 		return err
 	}
-	time.Sleep(batch - time.Since(r.flushed))
-	r.flushed = time.Now()
 	var until <-chan time.Time
 	if !r.query.Until.IsZero() {
 		t := time.NewTimer(time.Until(r.query.Until))

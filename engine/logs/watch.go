@@ -13,6 +13,10 @@ import (
 // pollInterval is how often a log is looked at where inotify cannot be had.
 const pollInterval = 100 * time.Millisecond
 
+// batch is the time between two looks, at least, at a log that grows all the
+// time: many lines come at once then, and after a silence the first at once.
+const batch = 2 * time.Millisecond
+
 // changes tells that a log's directory may have changed.
 type changes struct {
 	C       chan struct{} // holds a token after a change
@@ -55,6 +59,7 @@ func (c *changes) read() {
 			return // closed
 		}
 		c.notify()
+		time.Sleep(batch)
 	}
 }
 
