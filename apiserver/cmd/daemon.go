@@ -40,12 +40,12 @@ var daemonCommand = &cli.Command{
 		if err := checkDataRoot(s.DataRoot); err != nil {
 			return err
 		}
-		unlock, err := lockDaemon(s.DataRoot)
+		unlock, err := lockDaemon(c.Context, s)
 		if err != nil {
 			return err
 		}
 		defer unlock()
-		r, err := findRunning(c.Context, s)
+		r, err := findLive(c.Context, s)
 		if err == nil {
 			return attend(c.Context, s, r)
 		}
@@ -89,26 +89,36 @@ func diagnose(ctx context.Context, s settings, err error) error {
 	return err
 }
 
+// daemonPatience is how long a daemon waits for one that is ending: its keeper
+// is gone before it.
+const daemonPatience = 5 * time.Second
+
 // lockDaemon makes this the only `kelp daemon` of the data root.
-func lockDaemon(dataRoot string) (unlock func(), err error) {
-	err = os.MkdirAll(dataRoot, 0o700)
+func lockDaemon(ctx context.Context, s settings) (unlock func(), err error) {
+	err = os.MkdirAll(s.DataRoot, 0o700)
 	var f *os.File
 	if err == nil {
-		f, err = os.OpenFile(filepath.Join(dataRoot, "daemon.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+		f, err = os.OpenFile(filepath.Join(s.DataRoot, "daemon.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	}
 	if err != nil {
-		return nil, fault.Unavailable("cannot use the data root %s: %w", dataRoot, err).
+		return nil, fault.Unavailable("cannot use the data root %s: %w", s.DataRoot, err).
 			WithHint("choose a directory that you can write to with --data-root")
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fault.Conflict("another 'kelp daemon' runs on the data root %s", dataRoot).
+	for deadline := time.Now().Add(daemonPatience); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("cannot lock the data root %s: %w", s.DataRoot, err)
+		}
+		if _, err := findLive(ctx, s); err == nil || time.Now().After(deadline) {
+			f.Close()
+			return nil, fault.Conflict("another 'kelp daemon' runs on the data root %s", s.DataRoot).
 				WithHint("stop it with 'kelp stop', or choose another data root, and another XDG_RUNTIME_DIR, for this one")
 		}
-		return nil, fmt.Errorf("cannot lock the data root %s: %w", dataRoot, err)
 	}
-	return func() { f.Close() }, nil
 }
 
 // attend stays with a keeper that outlived its `kelp daemon`, as if it had

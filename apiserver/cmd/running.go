@@ -39,11 +39,21 @@ func findRunning(ctx context.Context, s settings) (running, error) {
 	if r, err := hello(ctx, h.RuntimeDir); err == nil && r.PID == h.PID {
 		return r, nil
 	}
-	// A keeper takes its lock first and listens then.
-	if r, err := helloSoon(ctx, h); err == nil {
-		return r, nil
+	return helloSoon(ctx, s.DataRoot, h)
+}
+
+// findLive is findRunning, but for a keeper that is ending: it waits until
+// that is gone.
+func findLive(ctx context.Context, s settings) (running, error) {
+	for {
+		r, err := findRunning(ctx, s)
+		if err != nil || !r.Stopping {
+			return r, err
+		}
+		if err := r.wait(ctx); err != nil {
+			return r, err
+		}
 	}
-	return r, errLost{h}
 }
 
 func hello(ctx context.Context, runtimeDir string) (running, error) {
@@ -58,9 +68,10 @@ func hello(ctx context.Context, runtimeDir string) (running, error) {
 	return r, err
 }
 
-// helloSoon gives a keeper that has just begun the time to listen.
-func helloSoon(ctx context.Context, h keeper.Holder) (running, error) {
-	for range 25 {
+// helloSoon gives a keeper the time to listen, which it does after it has
+// taken its lock, or to end, before which it no longer listens.
+func helloSoon(ctx context.Context, dataRoot string, h keeper.Holder) (running, error) {
+	for range 50 {
 		select {
 		case <-ctx.Done():
 			return running{}, ctx.Err()
@@ -68,6 +79,9 @@ func helloSoon(ctx context.Context, h keeper.Holder) (running, error) {
 		}
 		if r, err := hello(ctx, h.RuntimeDir); err == nil {
 			return r, nil
+		}
+		if now, err := keeper.FindHolder(dataRoot); err != nil || now != h {
+			return running{}, fault.NotFound("no kelp runs on the data root %s", dataRoot)
 		}
 	}
 	return running{}, errLost{h}

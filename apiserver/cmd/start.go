@@ -30,7 +30,7 @@ const startTimeout = time.Minute
 func ensureStarted(ctx context.Context, s settings) (socket string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if r, err := findRunning(ctx, s); err == nil || !errdefs.IsNotFound(err) {
+	if r, err := findLive(ctx, s); err == nil || !errdefs.IsNotFound(err) {
 		return r.use(ctx, s, err)
 	}
 	unlock, err := lockStart(ctx, s.RuntimeDir)
@@ -38,7 +38,7 @@ func ensureStarted(ctx context.Context, s settings) (socket string, err error) {
 		return "", err
 	}
 	defer unlock()
-	if r, err := findRunning(ctx, s); err == nil || !errdefs.IsNotFound(err) {
+	if r, err := findLive(ctx, s); err == nil || !errdefs.IsNotFound(err) {
 		return r.use(ctx, s, err)
 	}
 	if isServed(s.Socket) { // systemd listens, and starts kelp for the first client

@@ -85,9 +85,11 @@ type Hello struct {
 	// not, EngineError is why the last one ended.
 	EngineReady bool   `json:"engine_ready,omitempty"`
 	EngineError string `json:"engine_error,omitempty"`
-	Socket      string `json:"socket"`
-	DataRoot    string `json:"data_root"`
-	StartedAt   int64  `json:"started_at"` // Unix time in nanoseconds
+	// Stopping says that the keeper was told to end.
+	Stopping  bool   `json:"stopping,omitempty"`
+	Socket    string `json:"socket"`
+	DataRoot  string `json:"data_root"`
+	StartedAt int64  `json:"started_at"` // Unix time in nanoseconds
 }
 
 // WriteMessage sends v, with files if there are any.

@@ -47,6 +47,7 @@ type supervisor struct {
 	startErr error         // why the last engine ended without ever serving; nil while one starts
 	changed  chan struct{} // closed at the next change of ready or startErr
 	served   bool          // an engine did at some time
+	stopping bool
 	grace    time.Duration
 }
 
@@ -66,11 +67,17 @@ func (s *supervisor) pid() int {
 	return s.process.Pid
 }
 
-// state says whether the engine serves, and if not, why the last one did not.
-func (s *supervisor) state() (ready bool, startErr error) {
+// describe fills in what a hello says of the engine.
+func (s *supervisor) describe(h *keeper.Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ready, s.startErr
+	h.EngineReady, h.Stopping = s.ready, s.stopping
+	if s.process != nil {
+		h.EnginePID = s.process.Pid
+	}
+	if s.startErr != nil {
+		h.EngineError = s.startErr.Error()
+	}
 }
 
 // wait returns when the engine serves, or why it could not be started.
@@ -137,6 +144,11 @@ func (s *supervisor) run(ctx context.Context) error {
 	// The kernel kills the engine when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.stopping = true
+	})
 	pause := firstPause
 	for starts := 1; ; starts++ {
 		begun := time.Now()

@@ -90,15 +90,11 @@ func (s *Server) hello(context.Context, *call) (any, error) {
 		Protocol:  keeper.Version,
 		Version:   s.cfg.Version,
 		PID:       os.Getpid(),
-		EnginePID: s.engine.pid(),
 		Socket:    s.cfg.Socket,
 		DataRoot:  s.cfg.DataRoot,
 		StartedAt: s.started.UnixNano(),
 	}
-	var err error
-	if h.EngineReady, err = s.engine.state(); err != nil {
-		h.EngineError = err.Error()
-	}
+	s.engine.describe(&h)
 	return h, nil
 }
 
