@@ -17,6 +17,7 @@ import (
 	"github.com/kelp-engine/kelp/userns"
 	"github.com/kelp-engine/kelp/userns/cgroup"
 	"github.com/kelp-engine/kelp/userns/footprint"
+	"github.com/kelp-engine/kelp/userns/sdnotify"
 )
 
 // logFileEnv tells a daemon the path of the file that its standard error is.
@@ -128,6 +129,12 @@ func attend(ctx context.Context, s settings, r running) error {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "kelp: taking over the running keeper (pid %d)\n", r.PID)
+	manager := sdnotify.Take()
+	if err := r.client.WaitEngine(ctx); err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "kelp: the engine does not serve at the moment:", err)
+	}
+	manager.Tell(sdnotify.Ready)
+	defer manager.Tell(sdnotify.Stopping)
 	if err := r.wait(ctx); ctx.Err() == nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/runtime"
 	"github.com/kelp-engine/kelp/userns/daemonlog"
+	"github.com/kelp-engine/kelp/userns/sdnotify"
 )
 
 // Main runs the keeper until it is told to shut down.
@@ -30,7 +31,7 @@ func Main() error {
 	}
 	os.Unsetenv(keeper.ConfigEnv)
 	daemonlog.Setup("keeper", cfg.Log)
-	manager := newNotifier()
+	manager := sdnotify.Take()
 
 	lock, err := keeper.LockData(cfg.DataRoot, cfg.RuntimeDir, cfg.Socket)
 	if err != nil {
@@ -59,7 +60,7 @@ func Main() error {
 	return run(cfg, l, api, manager)
 }
 
-func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager notifier) error {
+func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager sdnotify.Manager) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	signals := make(chan os.Signal, 8)
@@ -72,7 +73,7 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager notifier)
 			}
 		}
 	}()
-	context.AfterFunc(ctx, func() { manager.tell("STOPPING=1") })
+	context.AfterFunc(ctx, func() { manager.Tell(sdnotify.Stopping) })
 
 	rt, err := runtime.New(filepath.Join(cfg.RuntimeDir, "containers"))
 	if err != nil {
@@ -82,7 +83,7 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager notifier)
 	go func() { defer close(reaped); runtime.ReapOrphans(ctx) }()
 	defer func() { stop(); <-reaped }()
 	tasks := newTasks(rt)
-	engine := newSupervisor(cfg, api, func() { manager.tell("READY=1") })
+	engine := newSupervisor(cfg, api, func() { manager.Tell(sdnotify.Ready) })
 	s := newServer(cfg, engine, tasks, stop)
 
 	// The socket is served until the engine has ended: stopping containers
