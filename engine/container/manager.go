@@ -49,7 +49,7 @@ func New(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{registry: g, o: o, bg: newBackground(), stopping: make(chan struct{})}
+	r := &runner{registry: g, o: o, bg: newBackground(), stopping: make(chan struct{}), slots: make(chan struct{}, parallelRestarts)}
 	r.probes = &probes{o: &r.o, running: map[string]chan keeper.Task{}}
 	return &Manager{r, viewer{r}}, nil
 }
@@ -70,7 +70,8 @@ type runner struct {
 	// stopping is closed by StopAll: nothing is restarted any more.
 	stopping chan struct{}
 	stopOnce sync.Once
-	execs    Execs // nil until SetExecs
+	slots    chan struct{} // tokens of restarts under way
+	execs    Execs         // nil until SetExecs
 }
 
 // undoList holds what to take back when an operation fails half way.

@@ -12,6 +12,9 @@ const (
 	firstRestartWait = 100 * time.Millisecond
 	maxRestartWait   = time.Minute
 	steadyRun        = 10 * time.Second
+	// parallelRestarts is how many containers are started at once, such as
+	// after a boot.
+	parallelRestarts = 8
 )
 
 // restartAfter says whether the policy starts the container again after the
@@ -86,6 +89,12 @@ func (m *runner) restartNow(ctx context.Context, c *Container) {
 		return
 	}
 	defer release()
+	select {
+	case m.slots <- struct{}{}:
+		defer func() { <-m.slots }()
+	case <-ctx.Done():
+		return
+	}
 	r := c.Snapshot()
 	if r.State != Restarting || m.isStopping() {
 		return
