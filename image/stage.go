@@ -103,6 +103,11 @@ func (d differ) ApplyDiff(dest string, to *archive.TarOptions, _ *drivers.Differ
 	if err != nil {
 		return drivers.DriverWithDifferOutput{}, err
 	}
+	if res.RootMode == nil { // Docker's mode for a root that no layer states; the driver gives a parent's
+		if err := os.Chmod(dest, 0o755); err != nil {
+			return drivers.DriverWithDifferOutput{}, errors.Join(err, res.TarSplit.Close())
+		}
+	}
 	return drivers.DriverWithDifferOutput{
 		Differ:             d,
 		UncompressedDigest: res.DiffID,
