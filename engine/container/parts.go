@@ -36,7 +36,7 @@ func (o *Options) discard(ctx context.Context, r *Record, volumes bool) error {
 func (o *Options) killNow(ctx context.Context, r *Record) {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
-	if err := o.Processes.Signal(ctx, keeper.Ref{Container: r.ID}, sigKill, true); err != nil && !isNotFound(err) {
+	if err := o.Processes.Signal(ctx, keeper.Ref{Container: r.ID}, sigKill, true); err != nil && !isNotFound(err) && !isConflict(err) {
 		logFailure(r, "kill the processes", err)
 		return
 	}

@@ -117,6 +117,11 @@ func (m *recovery) resolveRun(ctx context.Context, c *Container, t keeper.Task) 
 		m.finish(ctx, c, t)
 	case r.State == Starting: // it never came to run
 		m.o.free(ctx, r)
+		if r.startedByPolicy() {
+			logFailure(r, "take the restart up again", m.happened(c, Restarting, process, nil))
+			m.restartIn(c, 0)
+			return
+		}
 		m.startFailed(ctx, c, errInterrupted)
 	default:
 		m.finish(ctx, c, keeper.Task{

@@ -51,6 +51,12 @@ func TestRecover(t *testing.T) {
 		{name: "dead", state: Dead, want: ""},
 		{name: "starting, process never made", state: Starting, want: Created, code: 128},
 		{name: "starting again, process never made", state: Starting, edit: ran, want: Exited, code: 128},
+		{name: "restart cut short", state: Starting, edit: policy("always", false), want: Running},
+		{name: "restart after a failure cut short", state: Starting, edit: func(r *Record) {
+			policy("on-failure", false)(r)
+			r.RestartCount = 1
+		}, want: Running, restarts: 1},
+		{name: "start with on-failure cut short", state: Starting, edit: policy("on-failure", false), want: Exited, code: 128},
 		{name: "starting, process runs", state: Starting, task: running, want: Running},
 		{name: "starting, process ran and ended", state: Starting, task: exited, want: Exited, code: 5},
 		{name: "running", state: Running, edit: ran, task: running, want: Running},

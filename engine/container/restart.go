@@ -43,6 +43,13 @@ func restarts(r *Record) bool {
 	}
 }
 
+// startedByPolicy says of a container that is being started whether its
+// restart policy wants it, rather than a client alone.
+func (r *Record) startedByPolicy() bool {
+	p := r.HostConfig.RestartPolicy
+	return !r.StoppedByUser && (p.IsAlways() || p.IsUnlessStopped() || p.IsOnFailure() && r.RestartCount > 0)
+}
+
 // restartsAtBoot says whether the policy starts a container at rest when a
 // new keeper starts.
 func restartsAtBoot(r *Record) bool {
