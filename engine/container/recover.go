@@ -49,7 +49,7 @@ func (m *Manager) Recover(ctx context.Context, boot bool) error {
 		}
 		rec.resolve(ctx, m.byExactID(id))
 	}
-	rec.removeStrangers(ctx, errs)
+	rec.removeStrangers(ctx, func(id string) bool { return docs[id] != nil || errs[id] != nil })
 	m.bg.run(m.watch)
 	return nil
 }
@@ -154,8 +154,7 @@ func (m *recovery) adopt(c *Container, t keeper.Task) {
 // removeStrangers ends processes and removes file systems that belong to no
 // container: those of one whose removal or creation was cut short. Containers
 // whose records cannot be read keep theirs.
-func (m *recovery) removeStrangers(ctx context.Context, unreadable map[string]error) {
-	ours := func(id string) bool { return m.byExactID(id) != nil || unreadable[id] != nil }
+func (m *recovery) removeStrangers(ctx context.Context, ours func(id string) bool) {
 	for id := range m.tasks {
 		if !ours(id) {
 			slog.Warn("ending a process that belongs to no container", "id", id)
