@@ -151,11 +151,13 @@ func (r *Runtime) Start(cfg Config, io IO) (_ *Container, err error) {
 // Process is the container's first process.
 func (c *Container) Process() *Process { return c.init }
 
-// Run lets the first process go on to its program.
+// Run lets the first process go on to its program, and returns when it has.
 func (c *Container) Run() error {
+	before := executable(c.init.PID)
 	if err := c.c.Exec(); err != nil {
 		return fmt.Errorf("cannot let the container's first process go: %w", err)
 	}
+	awaitProgram(c.init.PID, before)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
@@ -47,6 +48,29 @@ func TestStart(t *testing.T) {
 	}
 	if len(k.tasks.containers) != 0 {
 		t.Errorf("containers left: %v", k.tasks.containers)
+	}
+}
+
+// A signal right after the start meets the program: as the first process of
+// its namespace it need not heed SIGTERM, but it is not ended by what was
+// there before it.
+func TestSignalRightAfterStart(t *testing.T) {
+	k := newTestKeeper(t)
+	for range 5 {
+		started := k.start(keeper.StartRequest{ID: "c1", Spec: k.spec("sleep", "60")})
+		if err := k.Signal(k.ctx(), c1, int(unix.SIGTERM), false); err != nil {
+			t.Fatal(err)
+		}
+		for { // until it sleeps, or is gone
+			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", started.PID))
+			if err != nil || len(line) == 0 || strings.HasPrefix(string(line), "sleep") {
+				break
+			}
+		}
+		_ = k.Signal(k.ctx(), c1, int(unix.SIGKILL), false)
+		if task := k.exit(c1); task.ExitCode != 137 {
+			t.Errorf("exit code %d, want 137 of SIGKILL", task.ExitCode)
+		}
 	}
 }
 
