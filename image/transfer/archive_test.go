@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/moby/api/types/jsonstream"
 	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/image"
 	"github.com/kelp-engine/kelp/test/images"
@@ -18,7 +19,11 @@ import (
 
 func newManager(t testing.TB) (*Manager, string) {
 	t.Helper()
-	dir := t.TempDir()
+	return newManagerIn(t, t.TempDir())
+}
+
+func newManagerIn(t testing.TB, dir string) (*Manager, string) {
+	t.Helper()
 	o := image.Options{GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run")}
 	s, err := image.Open(o)
 	if err != nil {
@@ -104,6 +109,35 @@ func TestLoadHostile(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// An archive that unpacks to more than the disk holds is refused before the
+// disk is full, and what was unpacked of it goes again.
+func TestLoadBomb(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=128m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	m, _ := newManagerIn(t, dir)
+	b, err := images.Bomb(256 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, dir)
+	err = m.Load(t.Context(), bytes.NewReader(b), LoadOptions{}, func(jsonstream.Message) {})
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "not enough space") {
+		t.Errorf("a bomb of %d bytes gives %v", len(b), err)
+	}
+	for f := range files(t, dir) {
+		if !before[f] {
+			t.Errorf("a trace is left: %s", f)
+		}
 	}
 }
 
