@@ -1,7 +1,7 @@
 package seccomp
 
 /*
-#cgo pkg-config: libseccomp
+#cgo LDFLAGS: -lseccomp
 #cgo CFLAGS: -D_GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
