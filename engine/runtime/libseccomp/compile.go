@@ -1,7 +1,7 @@
 package seccomp
 
 /*
-#cgo LDFLAGS: -lseccomp
+#cgo pkg-config: libseccomp
 #cgo CFLAGS: -D_GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
