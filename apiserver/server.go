@@ -9,14 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"runtime"
 	"time"
 
 	"github.com/gorilla/mux"
-	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine"
+	"github.com/kelp-engine/kelp/userns/rundir"
 )
 
 // API versions, as in the path /v1.NN. Clients negotiate one of this range.
@@ -85,28 +84,12 @@ func (l ownersOnly) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if u, ok := conn.(*net.UnixConn); !ok || isOwner(u) {
+		if u, ok := conn.(*net.UnixConn); !ok || rundir.PeerIsOwner(u) {
 			return conn, nil
 		}
 		slog.Warn("refused a connection of another user to the API socket")
 		conn.Close()
 	}
-}
-
-// isOwner says whether the peer is root of the user namespace: the user that
-// started kelp, or root in a container that the user gave the socket to.
-func isOwner(conn *net.UnixConn) bool {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return false
-	}
-	var cred *unix.Ucred
-	if cerr := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); cerr != nil || err != nil {
-		return false
-	}
-	return int(cred.Uid) == os.Getuid()
 }
 
 // headers that every answer carries, as the Engine API reference says of /_ping.

@@ -11,16 +11,11 @@ import (
 
 // Pause stops all processes of a running container where they are.
 func (m *Manager) Pause(ctx context.Context, ref string) error {
-	c, err := m.Find(ref)
-	if err != nil {
-		return err
-	}
-	release, err := c.beginOp(ctx)
+	c, release, err := hold(ctx, m.runner, ref)
 	if err != nil {
 		return err
 	}
 	defer release()
-	m.settle(context.WithoutCancel(ctx), c)
 	switch r := c.Snapshot(); r.State {
 	case Running:
 	case Paused:
@@ -42,16 +37,11 @@ func (m *Manager) Pause(ctx context.Context, ref string) error {
 
 // Unpause lets a paused container go on.
 func (m *Manager) Unpause(ctx context.Context, ref string) error {
-	c, err := m.Find(ref)
-	if err != nil {
-		return err
-	}
-	release, err := c.beginOp(ctx)
+	c, release, err := hold(ctx, m.runner, ref)
 	if err != nil {
 		return err
 	}
 	defer release()
-	m.settle(context.WithoutCancel(ctx), c)
 	if r := c.Snapshot(); r.State != Paused {
 		return fault.Conflict("container %s is not paused", r.ID)
 	}

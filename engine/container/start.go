@@ -17,18 +17,26 @@ import (
 	"github.com/kelp-engine/kelp/engine/spec"
 )
 
+// hold finds a container and takes its operation token, for an operation that
+// wants its state to be the true one.
+func hold(ctx context.Context, m *runner, ref string) (c *Container, release func(), err error) {
+	if c, err = m.Find(ref); err != nil {
+		return nil, nil, err
+	}
+	if release, err = c.beginOp(ctx); err != nil {
+		return nil, nil, err
+	}
+	m.settle(context.WithoutCancel(ctx), c)
+	return c, release, nil
+}
+
 // Start runs a container that is at rest.
 func (m *Manager) Start(ctx context.Context, ref string) error {
-	c, err := m.Find(ref)
-	if err != nil {
-		return err
-	}
-	release, err := c.beginOp(ctx)
+	c, release, err := hold(ctx, m.runner, ref)
 	if err != nil {
 		return err
 	}
 	defer release()
-	m.settle(context.WithoutCancel(ctx), c)
 	switch r := c.Snapshot(); r.State {
 	case Created, Exited, Restarting:
 	case Running, Stopping:

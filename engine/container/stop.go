@@ -31,17 +31,12 @@ type StopOptions struct {
 
 // Stop ends a running container.
 func (m *Manager) Stop(ctx context.Context, ref string, o StopOptions) error {
-	c, err := m.Find(ref)
-	if err != nil {
-		return err
-	}
-	release, err := c.beginOp(ctx)
+	c, release, err := hold(ctx, m.runner, ref)
 	if err != nil {
 		return err
 	}
 	defer release()
 	ctx = context.WithoutCancel(ctx)
-	m.settle(ctx, c)
 	r := c.Snapshot()
 	if !r.State.Running() && r.State != Restarting {
 		return fault.NotModified("container %s is already stopped", r.Name)
@@ -150,17 +145,12 @@ func (m *runner) signal(ctx context.Context, r *Record, signal int, resume bool)
 
 // Restart stops a container if it runs, and starts it.
 func (m *Manager) Restart(ctx context.Context, ref string, o StopOptions) error {
-	c, err := m.Find(ref)
-	if err != nil {
-		return err
-	}
-	release, err := c.beginOp(ctx)
+	c, release, err := hold(ctx, m.runner, ref)
 	if err != nil {
 		return err
 	}
 	defer release()
 	ctx = context.WithoutCancel(ctx)
-	m.settle(ctx, c)
 	r := c.Snapshot()
 	if r.State == Removing || r.State == Dead {
 		return fault.Conflict("container is marked for removal and cannot be started")

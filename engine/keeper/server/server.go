@@ -16,10 +16,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/userns/rundir"
 )
 
 // op serves one operation of the protocol. What it returns is the answer.
@@ -142,7 +141,7 @@ func (s *Server) serve(ctx context.Context, l *net.UnixListener) error {
 
 // answer serves one connection: one request, one answer or more.
 func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
-	if !ours(conn) {
+	if !rundir.PeerIsOwner(conn) {
 		return
 	}
 	var req keeper.Request
@@ -183,20 +182,4 @@ func (s *Server) dispatch(ctx context.Context, req keeper.Request, c *call) (any
 		return nil, fault.InvalidArgument("%d files announced, %d received", req.Files, len(c.files))
 	}
 	return serve(ctx, c)
-}
-
-// ours says whether the peer is a process of our own user: root in the user
-// namespace, which the kernel reports in our terms.
-func ours(conn *net.UnixConn) bool {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return false
-	}
-	var cred *unix.Ucred
-	if cerr := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); cerr != nil || err != nil {
-		return false
-	}
-	return int(cred.Uid) == os.Getuid()
 }
