@@ -111,6 +111,7 @@ func New(cfg Config) (*Engine, error) {
 		Images:    containerImages{e.Images},
 		RootFS:    e.Images,
 		Networks:  containerNetworks{e.Networks},
+		NetUse:    containerNetworks{e.Networks},
 		Volumes:   containerVolumes{e.Volumes},
 		VolumeUse: e.Volumes,
 		Events:    e.Events,
@@ -199,7 +200,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if err := e.Containers.Recover(ctx, last == nil || *last != now); err != nil {
 		return err
 	}
-	e.Networks.Sweep(ctx, networkContainers{e.Containers}.active)
+	e.Networks.Repair(ctx, networkContainers{e.Containers}.active)
 	if err := e.Execs.Recover(ctx); err != nil {
 		return err
 	}

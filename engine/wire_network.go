@@ -4,7 +4,6 @@ import (
 	"context"
 
 	types "github.com/moby/moby/api/types/container"
-	networktypes "github.com/moby/moby/api/types/network"
 
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/network"
@@ -18,6 +17,7 @@ func networkView(r *container.Record) *network.Container {
 	return &network.Container{
 		ID: r.ID, Name: r.Name, Running: r.State.Running(),
 		Config: r.Config, HostConfig: r.HostConfig, Endpoints: r.Networks,
+		Addresses: r.Addresses, HostPorts: r.HostPorts,
 	}
 }
 
@@ -27,7 +27,7 @@ func (n containerNetworks) Attach(ctx context.Context, r *container.Record) (*co
 	if err != nil {
 		return nil, err
 	}
-	return &container.Network{Sandbox: a.Sandbox, Hosts: a.Hosts, Hostname: a.Hostname, ResolvConf: a.ResolvConf}, nil
+	return (*container.Network)(a), nil
 }
 
 // Settings implements container.Networks.
@@ -35,9 +35,17 @@ func (n containerNetworks) Settings(r *container.Record) *types.NetworkSettings 
 	return n.Manager.Settings(networkView(r))
 }
 
-// Remove implements container.Networks: nothing is kept of a container that
-// is not attached.
-func (n containerNetworks) Remove(ctx context.Context, id string) error { return n.Detach(ctx, id) }
+// Remove implements container.Networks.
+func (n containerNetworks) Remove(ctx context.Context, id string) error {
+	if err := n.Detach(ctx, id); err != nil {
+		return err
+	}
+	n.Forget(id)
+	return nil
+}
+
+// Adopt implements container.NetworkUse.
+func (n containerNetworks) Adopt(r *container.Record) { n.Manager.Adopt(networkView(r)) }
 
 // Renamed implements container.Networks.
 func (n containerNetworks) Renamed(ctx context.Context, r *container.Record) error {
@@ -67,10 +75,10 @@ func (c networkContainers) Lookup(ref string) *network.Container {
 
 // EditNetworks implements network.Containers.
 func (c networkContainers) EditNetworks(ctx context.Context, ref string, change func(context.Context, *network.Container) error) error {
-	return c.Manager.EditNetworks(ctx, ref, func(ctx context.Context, r *container.Record) (map[string]*networktypes.EndpointSettings, error) {
+	return c.Manager.EditNetworks(ctx, ref, func(ctx context.Context, r *container.Record) (func(*container.Record), error) {
 		v := networkView(r)
 		err := change(ctx, v)
-		return v.Endpoints, err
+		return func(r *container.Record) { r.Networks, r.Addresses = v.Endpoints, v.Addresses }, err
 	})
 }
 

@@ -19,6 +19,8 @@ type Port struct {
 	// one, and HostPortEnd 0 means HostPort alone.
 	HostPort, HostPortEnd uint16
 	ContainerPort         uint16
+	// Preferred is tried before the others that may be chosen.
+	Preferred uint16
 }
 
 // Publish opens the ports on the host and returns them as bound: one for each
@@ -57,6 +59,13 @@ func (s *Sandbox) publish(p Port) ([]Port, error) {
 	tries := int(end) - int(p.HostPort) + 1
 	if p.HostPort == 0 {
 		tries = 16 // the kernel chooses, but another address may have it taken
+	}
+	if p.Preferred != 0 {
+		try := p
+		try.HostPort = p.Preferred
+		if bound, err := s.publishAt(try); err == nil {
+			return bound, nil
+		}
 	}
 	var err error
 	for i := range tries {

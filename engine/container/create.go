@@ -140,6 +140,7 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 	}
 	crashpoint.Hit("container.create.saved")
 	m.add(c)
+	m.o.NetUse.Adopt(c.Snapshot())
 	m.publish(c.Snapshot(), events.ActionCreate)
 	return nil
 }

@@ -241,6 +241,8 @@ func (s *fakeStore) RootFSSize(string) (int64, int64, error)              { retu
 // noNets connects nothing.
 type noNets struct{}
 
+func (noNets) Adopt(*Record) {}
+
 func (noNets) Attach(context.Context, *Record) (*Network, error) {
 	return &Network{Hostname: []byte("c\n")}, nil
 }
@@ -289,7 +291,7 @@ func (w *world) manager(boot bool) *Manager {
 	w.t.Helper()
 	m, err := New(Options{
 		Dir: w.dir, Processes: w.keeper, Tasks: w.keeper, Prober: w.keeper, Images: w.store, RootFS: w.store,
-		Networks: noNets{}, Volumes: noVolumes{}, VolumeUse: noVolumes{}, Events: w.events, Host: spec.Host{MaxID: 65535},
+		Networks: noNets{}, Volumes: noVolumes{}, VolumeUse: noVolumes{}, NetUse: noNets{}, Events: w.events, Host: spec.Host{MaxID: 65535},
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -27,6 +27,7 @@ type Options struct {
 	Networks  Networks
 	Volumes   Volumes
 	VolumeUse VolumeUse
+	NetUse    NetworkUse
 	Events    Publisher
 }
 

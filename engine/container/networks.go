@@ -3,14 +3,12 @@ package container
 import (
 	"context"
 
-	"github.com/moby/moby/api/types/network"
-
 	"github.com/kelp-engine/kelp/engine/fault"
 )
 
 // EditNetworks lets change act on a container on which no other operation
-// works meanwhile, and saves the endpoints that it returns.
-func (g *registry) EditNetworks(ctx context.Context, ref string, change func(context.Context, *Record) (map[string]*network.EndpointSettings, error)) error {
+// works meanwhile, and saves what the function that it returns edits.
+func (g *registry) EditNetworks(ctx context.Context, ref string, change func(context.Context, *Record) (edit func(*Record), err error)) error {
 	c, err := g.Find(ref)
 	if err != nil {
 		return err
@@ -24,9 +22,9 @@ func (g *registry) EditNetworks(ctx context.Context, ref string, change func(con
 	if r.State == Removing || r.State == Dead {
 		return fault.Conflict("container %s is marked for removal and cannot be connected or disconnected", r.Name)
 	}
-	endpoints, err := change(ctx, r)
+	edit, err := change(ctx, r)
 	if err != nil {
 		return err
 	}
-	return g.change(c, power, func(r *Record) { r.Networks = endpoints })
+	return g.change(c, power, edit)
 }

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"net/netip"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
@@ -66,6 +67,9 @@ type Network struct {
 	// Hosts, Hostname and ResolvConf are the contents of the files in /etc;
 	// an empty one leaves the image's.
 	Hosts, Hostname, ResolvConf []byte
+	// Addresses and HostPorts are for the record.
+	Addresses map[string][]netip.Addr
+	HostPorts []keeper.Port
 }
 
 // Networks connects containers.
@@ -80,6 +84,12 @@ type Networks interface {
 	Remove(ctx context.Context, containerID string) error
 	// Renamed says that the container has a new name.
 	Renamed(ctx context.Context, r *Record) error
+}
+
+// NetworkUse is told which containers there are.
+type NetworkUse interface {
+	// Adopt keeps the addresses of a container at rest from others.
+	Adopt(r *Record)
 }
 
 // Volumes makes and mounts what containers show of outside; volume.Manager is

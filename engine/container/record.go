@@ -6,6 +6,7 @@
 package container
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -54,7 +55,11 @@ type Record struct {
 	HostConfig *container.HostConfig `json:"host_config"`
 	// Networks are the endpoints that the client asked for at create.
 	Networks map[string]*network.EndpointSettings `json:"networks,omitempty"`
-	Mounts   []mounts.Point                       `json:"mounts,omitempty"`
+	// Addresses, by network id, and HostPorts are what the networks gave the
+	// container when it last ran.
+	Addresses map[string][]netip.Addr `json:"addresses,omitempty"`
+	HostPorts []keeper.Port           `json:"host_ports,omitempty"`
+	Mounts    []mounts.Point          `json:"mounts,omitempty"`
 
 	State State `json:"state"`
 	// StoppedByUser keeps the restart policy from starting the container.

@@ -33,6 +33,7 @@ func (m *Manager) Recover(ctx context.Context, boot bool) error {
 	for _, r := range docs {
 		if r.State != Creating {
 			m.add(newContainer(r))
+			m.o.NetUse.Adopt(r)
 		}
 	}
 	for id, r := range docs {

@@ -68,7 +68,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 		undo.run()
 		m.startFailed(ctx, c, err)
 	}()
-	req, err := m.prepare(ctx, c.Snapshot(), &undo)
+	req, net, err := m.prepare(ctx, c.Snapshot(), &undo)
 	if err != nil {
 		return err
 	}
@@ -82,6 +82,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 	r := c.Snapshot()
 	if err := m.move(c, Running, r.wantedToRun(), func(r *Record) {
 		r.Process, r.StartedAt = started, started.At
+		r.Addresses, r.HostPorts = net.Addresses, net.HostPorts
 		r.ExitCode, r.OOMKilled, r.Error = 0, false, ""
 		r.Health = initialHealth(r.Config)
 	}); err != nil {
@@ -94,23 +95,23 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 }
 
 // prepare makes what the container's process needs to run in.
-func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keeper.StartRequest, error) {
+func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keeper.StartRequest, *Network, error) {
 	rootfs, err := m.o.RootFS.MountRootFS(r.ID)
 	if err != nil {
-		return nil, named(r, "mount the file system of", err)
+		return nil, nil, named(r, "mount the file system of", err)
 	}
 	undo.add(func() { logFailure(r, "unmount the file system", m.o.RootFS.UnmountRootFS(r.ID)) })
 	crashpoint.Hit("container.start.mounted-rootfs")
 	undo.add(func() { logFailure(r, "unmount the volumes", m.o.Volumes.Unmount(ctx, r.ID, r.Mounts)) })
 	points, err := m.o.Volumes.Mount(ctx, r.ID, r.Mounts)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	crashpoint.Hit("container.start.mounted-volumes")
 	undo.add(func() { logFailure(r, "detach the networks", m.o.Networks.Detach(ctx, r.ID)) })
 	net, err := m.o.Networks.Attach(ctx, r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	crashpoint.Hit("container.start.attached-networks")
 	in := spec.Input{
@@ -119,28 +120,28 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 	}
 	if r.HostConfig.Init != nil && *r.HostConfig.Init {
 		if in.Init, err = m.o.Init(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if in.Shm, err = m.sharedMemory(r); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := markContainer(rootfs); err != nil {
-		return nil, named(r, "start", err)
+		return nil, nil, named(r, "start", err)
 	}
 	if err := writeFiles(m.dir(r.ID), net, &in); err != nil {
-		return nil, named(r, "start", err)
+		return nil, nil, named(r, "start", err)
 	}
 	if in.Join, err = m.joins(r); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	built, err := spec.Build(in)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	log, err := logTarget(r, m.dir(r.ID))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	group, systemd := m.o.Cgroups.Container(r.ID, r.HostConfig.CgroupParent)
 	return &keeper.StartRequest{
@@ -157,7 +158,7 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 			Width:     uint16(r.HostConfig.ConsoleSize[1]),
 		},
 		Log: log,
-	}, nil
+	}, net, nil
 }
 
 // sharedMemory returns what the container has as /dev/shm in common with those

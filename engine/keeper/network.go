@@ -57,6 +57,8 @@ type Port struct {
 	HostPort      uint16 `json:"host_port,omitempty"`
 	HostPortEnd   uint16 `json:"host_port_end,omitempty"`
 	ContainerPort uint16 `json:"container_port"`
+	// Preferred is tried before the others that may be chosen.
+	Preferred uint16 `json:"preferred,omitempty"`
 }
 
 // DNSConfig is where a sandbox's resolver sends what is no container's name.

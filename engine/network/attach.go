@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/containerd/errdefs"
@@ -26,6 +27,10 @@ type Container struct {
 	// Endpoints are the networks that the container is to be on, by name or
 	// id. Without any it is on the one of its network mode.
 	Endpoints map[string]*network.EndpointSettings
+	// Addresses, by network id, and HostPorts are what the container had last:
+	// it gets them again where it can.
+	Addresses map[string][]netip.Addr
+	HostPorts []keeper.Port
 }
 
 // Attachment is how a started container is connected.
@@ -35,6 +40,9 @@ type Attachment struct {
 	Sandbox string
 	// Hosts, Hostname and ResolvConf are contents of the files in /etc.
 	Hosts, Hostname, ResolvConf []byte
+	// Addresses and HostPorts are those of Container from now on.
+	Addresses map[string][]netip.Addr
+	HostPorts []keeper.Port
 }
 
 // wish is an endpoint that a container asks for.
@@ -64,7 +72,7 @@ func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error)
 	}
 	state, err := m.makeSandbox(ctx, c, wishes, box)
 	if err != nil {
-		m.release(box.Endpoints)
+		m.release(c.ID, box.Endpoints)
 		return nil, err
 	}
 	crashpoint.Hit("network.attach.made")
@@ -78,7 +86,7 @@ func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error)
 	if err != nil {
 		return nil, errors.Join(err, m.Detach(ctx, c.ID))
 	}
-	a.Sandbox = c.ID
+	a.Sandbox, a.Addresses, a.HostPorts = c.ID, addressesOf(state.Endpoints), state.Bound
 	return a, nil
 }
 
@@ -176,12 +184,12 @@ func (m *joints) lease(c *Container, wishes []wish) (*keeper.Sandbox, error) {
 	}
 	for i, w := range wishes {
 		if m.networks[w.net.ID] != w.net {
-			m.freeAll(s.Endpoints)
+			m.rest(c.ID, s.Endpoints)
 			return nil, fault.NotFound("network %s not found", w.net.Name)
 		}
 		e, err := m.endpoint(c, w, fmt.Sprintf("%s%d", ifacePrefix(w.net), i))
 		if err != nil {
-			m.freeAll(s.Endpoints)
+			m.rest(c.ID, s.Endpoints)
 			return nil, err
 		}
 		s.Endpoints = append(s.Endpoints, e)
@@ -196,25 +204,16 @@ func ifacePrefix(r *Record) string {
 	return "eth"
 }
 
-// release gives addresses back.
-func (m *table) release(endpoints []keeper.Endpoint) {
+// release takes addresses from a container that did not become live.
+func (m *table) release(containerID string, endpoints []keeper.Endpoint) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.freeAll(endpoints)
-}
-
-// freeAll is release.
-//
-// Preconditions: m.mu is held.
-func (m *table) freeAll(endpoints []keeper.Endpoint) {
-	for _, e := range endpoints {
-		m.free(e.NetworkID, addrs(e.Addresses))
-	}
+	m.rest(containerID, endpoints)
 }
 
 // makeSandbox has the keeper make the sandbox, and the networks that are not
 // there yet. What an earlier engine left of the container is replaced.
-func (m *Manager) makeSandbox(ctx context.Context, c *Container, wishes []wish, s *keeper.Sandbox) (keeper.SandboxState, error) {
+func (m *table) makeSandbox(ctx context.Context, c *Container, wishes []wish, s *keeper.Sandbox) (keeper.SandboxState, error) {
 	state, err := m.o.Sandboxes.CreateSandbox(ctx, *s)
 	if errors.Is(err, errdefs.ErrConflict) || errors.Is(err, errdefs.ErrNotFound) {
 		if state, err = m.makeAll(ctx, wishes, s); err == nil {
@@ -234,7 +233,7 @@ func (m *Manager) makeSandbox(ctx context.Context, c *Container, wishes []wish, 
 }
 
 // makeAll makes a sandbox where the keeper lacks something, or has too much.
-func (m *Manager) makeAll(ctx context.Context, wishes []wish, s *keeper.Sandbox) (keeper.SandboxState, error) {
+func (m *table) makeAll(ctx context.Context, wishes []wish, s *keeper.Sandbox) (keeper.SandboxState, error) {
 	if err := m.o.Sandboxes.ReleaseSandbox(ctx, s.ID); err != nil {
 		return keeper.SandboxState{}, err
 	}
@@ -264,7 +263,7 @@ func (m *Manager) Detach(ctx context.Context, containerID string) error {
 		return nil
 	}
 	delete(m.attached, containerID)
-	m.freeAll(a.state.Endpoints)
+	m.rest(containerID, a.state.Endpoints)
 	var left []*Record
 	for _, e := range a.state.Endpoints {
 		if r := m.networks[e.NetworkID]; r != nil {

@@ -3,11 +3,14 @@ package network
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
@@ -35,11 +38,38 @@ func (m *Manager) Connect(ctx context.Context, ref string, req network.ConnectRe
 				return err
 			}
 		}
+		crashpoint.Hit("network.connect.made")
 		delete(endpoints, network.NetworkNone) // what Disconnect left in place of nothing
 		endpoints[r.Name] = cfg
-		c.Endpoints = endpoints
+		m.connectedNow(c, endpoints)
 		return nil
 	})
+}
+
+// connectedNow notes in c that these are its endpoints, whether it is live or
+// not, and reserves what it asks for.
+func (m *joints) connectedNow(c *Container, endpoints map[string]*network.EndpointSettings) {
+	c.Endpoints = endpoints
+	if m.live(c.ID) {
+		m.mu.Lock()
+		c.Addresses = addressesOf(m.connected(c.ID))
+		m.mu.Unlock()
+		return
+	}
+	m.Forget(c.ID)
+	c.Addresses = maps.Clone(c.Addresses)
+	maps.DeleteFunc(c.Addresses, func(id string, _ []netip.Addr) bool { return !m.names(endpoints, id) })
+	m.Adopt(c)
+}
+
+// names says whether one of the endpoints is on the network.
+func (m *table) names(endpoints map[string]*network.EndpointSettings, networkID string) bool {
+	for ref := range endpoints {
+		if r, err := m.find(ref); err == nil && r.ID == networkID {
+			return true
+		}
+	}
+	return false
 }
 
 // checkConnect refuses what cannot be connected.
@@ -99,7 +129,9 @@ func (m *Manager) connectLive(ctx context.Context, c *Container, w wish) error {
 		err = m.o.Bridges.ConnectEndpoint(ctx, c.ID, e)
 	}
 	if err != nil {
-		m.release([]keeper.Endpoint{e})
+		m.mu.Lock()
+		m.freeAll([]keeper.Endpoint{e})
+		m.mu.Unlock()
 		return err
 	}
 	m.mu.Lock()
@@ -166,11 +198,12 @@ func (m *Manager) Disconnect(ctx context.Context, ref string, req network.Discon
 		if err := m.disconnectLive(ctx, c.ID, r); err != nil {
 			return err
 		}
+		crashpoint.Hit("network.disconnect.made")
 		delete(endpoints, found)
 		if len(endpoints) == 0 { // the mode must not imply it again
 			endpoints[network.NetworkNone] = &network.EndpointSettings{}
 		}
-		c.Endpoints = endpoints
+		m.connectedNow(c, endpoints)
 		return nil
 	})
 }

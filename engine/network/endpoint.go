@@ -1,7 +1,7 @@
 package network
 
 import (
-	"crypto/rand"
+	"crypto/sha256"
 	"net"
 	"net/netip"
 	"slices"
@@ -35,12 +35,12 @@ func (m *joints) endpoint(c *Container, w wish, device string) (keeper.Endpoint,
 		return e, err
 	}
 	for _, s := range w.net.IPAM.Config {
-		a, err := m.allocate(w.net, s, wantedAddress(w.cfg, s.Subnet.Addr().Is6()))
+		a, err := m.allocate(w.net, s, wantedAddress(w.cfg, s.Subnet.Addr().Is6()), c)
 		if err != nil {
 			m.free(w.net.ID, addrs(e.Addresses))
 			return e, err
 		}
-		m.take(w.net.ID, []netip.Addr{a.Addr()})
+		m.take(w.net.ID, c.ID, []netip.Addr{a.Addr()})
 		e.Addresses = append(e.Addresses, a)
 	}
 	e.MAC = macFor(w.cfg, e.Addresses).String()
@@ -102,8 +102,8 @@ func wantedAddress(cfg *network.EndpointSettings, ipv6 bool) netip.Addr {
 	return cfg.IPAMConfig.IPv4Address.Unmap()
 }
 
-// macFor returns the address asked for, or one made from the IPv4 address: it
-// then stays with the address, whoever has it next.
+// macFor returns the address asked for, or one made from the container's
+// first address: it then stays with the address, whoever has it next.
 func macFor(cfg *network.EndpointSettings, addrs []netip.Prefix) net.HardwareAddr {
 	if len(cfg.MacAddress) > 0 {
 		return net.HardwareAddr(cfg.MacAddress)
@@ -114,9 +114,11 @@ func macFor(cfg *network.EndpointSettings, addrs []netip.Prefix) net.HardwareAdd
 			return net.HardwareAddr{0x02, 0x42, ip[0], ip[1], ip[2], ip[3]}
 		}
 	}
-	mac := make(net.HardwareAddr, 6)
-	rand.Read(mac)
-	mac[0], mac[1] = 0x02, 0x42
+	mac := net.HardwareAddr{0x02, 0x42, 0, 0, 0, 0}
+	if len(addrs) > 0 {
+		sum := sha256.Sum256(addrs[0].Addr().AsSlice())
+		copy(mac[2:], sum[:])
+	}
 	return mac
 }
 

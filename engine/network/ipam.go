@@ -106,73 +106,50 @@ func uniqueLocal() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
 }
 
-// allocate takes an address of a subnet: want when it is valid, else the
-// lowest that is free.
-//
-// Preconditions: m.mu is held.
-func (m *table) allocate(r *Record, c network.IPAMConfig, want netip.Addr) (netip.Prefix, error) {
+// allocate chooses an address of a subnet for a container: want when it is
+// valid, else the one that the container had before, else the lowest that no
+// container has or had, else the lowest that none has now.
+func (p *pool) allocate(r *Record, c network.IPAMConfig, want netip.Addr, who *Container) (netip.Prefix, error) {
 	if want.IsValid() {
 		if !c.Subnet.Contains(want) {
 			return netip.Prefix{}, fault.InvalidArgument("invalid address %s: it does not belong to the subnet %s of network %s", want, c.Subnet, r.Name)
 		}
-		if m.taken(r, c, want) {
+		if reserved(c, want) || p.leases[r.ID][want].live {
 			return netip.Prefix{}, fault.PermissionDenied("Address already in use")
 		}
 		return netip.PrefixFrom(want, c.Subnet.Bits()), nil
 	}
-	within := c.Subnet
-	if c.IPRange.IsValid() {
-		within = c.IPRange
-	}
-	for a := within.Masked().Addr(); a.IsValid() && within.Contains(a); a = a.Next() {
-		if !m.taken(r, c, a) {
+	unclaimed := func(l lease) bool { return l == lease{} || l == lease{container: who.ID} }
+	for _, a := range who.Addresses[r.ID] {
+		if within(c).Contains(a) && !reserved(c, a) && unclaimed(p.leases[r.ID][a]) {
 			return netip.PrefixFrom(a, c.Subnet.Bits()), nil
+		}
+	}
+	for _, usable := range []func(lease) bool{unclaimed, func(l lease) bool { return !l.live }} {
+		for a := within(c).Masked().Addr(); a.IsValid() && within(c).Contains(a); a = a.Next() {
+			if !reserved(c, a) && usable(p.leases[r.ID][a]) {
+				return netip.PrefixFrom(a, c.Subnet.Bits()), nil
+			}
 		}
 	}
 	return netip.Prefix{}, fault.Internal("no available IPv4 addresses on this network's address pools: %s (%s)", r.Name, r.ID)
 }
 
-// taken says whether an address cannot be given to a container.
-func (m *table) taken(r *Record, c network.IPAMConfig, a netip.Addr) bool {
+// within is the part of a subnet that addresses are chosen from.
+func within(c network.IPAMConfig) netip.Prefix {
+	if c.IPRange.IsValid() {
+		return c.IPRange
+	}
+	return c.Subnet
+}
+
+// reserved says whether an address is for no container.
+func reserved(c network.IPAMConfig, a netip.Addr) bool {
 	if a == c.Gateway || a == c.Subnet.Masked().Addr() || a.Is4() && c.Subnet.Bits() < 31 && a == last(c.Subnet) {
 		return true
 	}
 	for _, aux := range c.AuxAddress {
 		if a == aux {
-			return true
-		}
-	}
-	_, used := m.leases[a][r.ID]
-	return used
-}
-
-// take and free note which addresses of a network are in use.
-//
-// Preconditions: m.mu is held.
-func (m *table) take(networkID string, addrs []netip.Addr) {
-	for _, a := range addrs {
-		if m.leases[a] == nil {
-			m.leases[a] = holders{}
-		}
-		m.leases[a][networkID] = struct{}{}
-	}
-}
-
-func (m *table) free(networkID string, addrs []netip.Addr) {
-	for _, a := range addrs {
-		delete(m.leases[a], networkID)
-		if len(m.leases[a]) == 0 {
-			delete(m.leases, a)
-		}
-	}
-}
-
-// leased says whether a container has addresses of a network, or is about to.
-//
-// Preconditions: m.mu is held.
-func (m *table) leased(networkID string) bool {
-	for _, h := range m.leases {
-		if _, ok := h[networkID]; ok {
 			return true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/filter"
 )
@@ -96,15 +97,20 @@ func (m *joints) remove(ctx context.Context, r *Record) error {
 	delete(m.networks, r.ID)
 	m.mu.Unlock()
 	err := m.o.Bridges.RemoveNetwork(ctx, r.ID)
+	crashpoint.Hit("network.remove.closed")
 	if err == nil {
 		err = m.store.Delete(r.ID)
 	}
+	crashpoint.Hit("network.remove.deleted")
 	if err != nil {
 		m.mu.Lock()
 		m.networks[r.ID] = r
 		m.mu.Unlock()
 		return fmt.Errorf("error while removing network: %w", err)
 	}
+	m.mu.Lock()
+	delete(m.leases, r.ID)
+	m.mu.Unlock()
 	m.publish(r, events.ActionDestroy, nil)
 	return nil
 }

@@ -87,14 +87,10 @@ type table struct {
 	o     Options
 	store *record.Store[Record]
 
-	mu       sync.Mutex             // guards joints as well
-	networks map[string]*Record     // by id; a Record is never changed
-	leases   map[netip.Addr]holders // addresses in use
+	mu       sync.Mutex         // guards joints as well
+	networks map[string]*Record // by id; a Record is never changed
+	pool
 }
-
-// holders are the networks, by id, on which an address is in use: several may
-// have the same.
-type holders map[string]struct{}
 
 // New opens the networks in o.Dir and makes the predefined ones. Call
 // SetContainers and Recover before anything else.
@@ -102,7 +98,7 @@ func New(o Options) (*Manager, error) {
 	if len(o.Pools) == 0 {
 		o.Pools = DefaultPools()
 	}
-	t := &table{o: o, networks: map[string]*Record{}, leases: map[netip.Addr]holders{}}
+	t := &table{o: o, networks: map[string]*Record{}, pool: pool{map[string]leases{}}}
 	var err error
 	if t.store, err = record.NewStore[Record](o.Dir, record.Options{Schema: 1}); err != nil {
 		return nil, err
@@ -165,28 +161,10 @@ func (m *Manager) Recover(ctx context.Context) error {
 	for _, b := range boxes {
 		m.attached[b.ID] = &attachment{state: b}
 		for _, e := range b.Endpoints {
-			m.take(e.NetworkID, addrs(e.Addresses))
+			m.take(e.NetworkID, b.ID, addrs(e.Addresses))
 		}
 	}
 	return nil
-}
-
-// Sweep releases the sandboxes of containers that do not run; the containers
-// have been recovered.
-func (m *Manager) Sweep(ctx context.Context, running func(containerID string) bool) {
-	m.mu.Lock()
-	var gone []string
-	for id := range m.attached {
-		if !running(id) {
-			gone = append(gone, id)
-		}
-	}
-	m.mu.Unlock()
-	for _, id := range gone {
-		if err := m.Detach(ctx, id); err != nil {
-			slog.Warn("cannot release the network of a container that does not run", "container", id, "error", err)
-		}
-	}
 }
 
 func addrs(prefixes []netip.Prefix) []netip.Addr {

@@ -221,17 +221,18 @@ func TestAddresses(t *testing.T) {
 	}
 	_, err := s.Attach(t.Context(), c)
 	check(t, err)
-	if got := s.address(t, c, "bridge"); got != second.String() {
-		t.Errorf("the freed address was not used: %s", got)
+	if got := s.address(t, c, "bridge"); got != third.Next().String() {
+		t.Errorf("a container took the address of one at rest: %s", got)
 	}
 	// Another engine finds what is in use.
 	again := open(t, s.dir, s.keeper, s.containers)
-	_, err = again.Attach(t.Context(), a)
+	_, err = again.Attach(t.Context(), s.add("dddd", "d", "bridge"))
 	check(t, err)
-	if got := again.address(t, a, "bridge"); got != third.Next().String() {
+	if got := again.address(t, s.containers["dddd"], "bridge"); got != second.String() {
 		t.Errorf("after a restart got %s", got)
 	}
-	again.Sweep(t.Context(), func(id string) bool { return id == c.ID })
+	check(t, again.Detach(t.Context(), "dddd"))
+	again.Repair(t.Context(), func(id string) bool { return id == c.ID })
 	if len(s.keeper.boxes) != 1 {
 		t.Errorf("%d sandboxes are left of containers that do not run", len(s.keeper.boxes)-1)
 	}

@@ -40,6 +40,7 @@ func ports(c *Container, wishes []wish) ([]keeper.Port, error) {
 			all = append(all, port)
 		}
 	}
+	prefer(all, c.HostPorts)
 	slices.SortFunc(all, func(a, b keeper.Port) int {
 		return cmp.Or(
 			// Fixed ports first: chosen ones must not take theirs.
@@ -49,6 +50,28 @@ func ports(c *Container, wishes []wish) ([]keeper.Port, error) {
 		)
 	})
 	return all, nil
+}
+
+// prefer has ports of which there is a choice stay what they last were.
+func prefer(ports, last []keeper.Port) {
+	last = slices.Clone(last)
+	for i := range ports {
+		p := &ports[i]
+		if choice(*p) == 0 {
+			continue
+		}
+		before := slices.IndexFunc(last, func(l keeper.Port) bool {
+			here := l.HostIP == p.HostIP || !p.HostIP.IsValid() && l.HostIP.IsUnspecified()
+			inRange := p.HostPort == 0 || p.HostPort <= l.HostPort && l.HostPort <= p.HostPortEnd
+			return here && inRange && l.Proto == p.Proto && l.ContainerPort == p.ContainerPort
+		})
+		if before < 0 {
+			continue
+		}
+		p.Preferred = last[before].HostPort
+		// Of a port on every address there is one for each family.
+		last = slices.DeleteFunc(last, func(l keeper.Port) bool { return l.HostPort == p.Preferred && l.Proto == p.Proto })
+	}
 }
 
 // choice tells how much choice of host ports there is.
