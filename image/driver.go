@@ -11,6 +11,7 @@ import (
 	"go.podman.io/storage/drivers/overlay"
 	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 )
@@ -92,6 +93,9 @@ func openStore(o Options, driver string) (storage.Store, error) {
 		if program == "" {
 			return nil, fault.NotImplemented("the program fuse-overlayfs is not installed")
 		}
+		if err := keepsXattrs(o.GraphRoot); err != nil {
+			return nil, fault.NotImplemented("the file system of %s keeps no extended attributes, which fuse-overlayfs needs: %w", o.GraphRoot, err)
+		}
 		options.GraphDriverName = driverOverlay
 		options.GraphDriverOptions = append(options.GraphDriverOptions, "overlay.mount_program="+program)
 	}
@@ -105,6 +109,18 @@ func openStore(o Options, driver string) (storage.Store, error) {
 }
 
 func opaqueXattr() string { return archive.GetOverlayXattrName("opaque") }
+
+// keepsXattrs says why users cannot give extended attributes to what is in dir.
+func keepsXattrs(dir string) error {
+	const name = "user.kelp.probe"
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Setxattr(dir, name, nil, 0); err != nil {
+		return err
+	}
+	return unix.Removexattr(dir, name)
+}
 
 // findProgram looks for an executable in PATH.
 func findProgram(name string) string {

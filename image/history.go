@@ -36,7 +36,7 @@ func (s catalog) History(ctx context.Context, ref string) ([]imagetypes.HistoryR
 		items = append([]imagetypes.HistoryResponseItem{item}, items...)
 	}
 	if len(items) == 0 { // an image without history still has layers
-		items = append(items, imagetypes.HistoryResponseItem{ID: missingID, Size: im.Size, Created: unix(im.Created)})
+		items = append(items, imagetypes.HistoryResponseItem{ID: missingID, Size: im.Size, Created: seconds(im.Created)})
 	}
 	s.nameSteps(ctx, im, items)
 	return items, nil
@@ -62,7 +62,8 @@ func (s catalog) nameSteps(ctx context.Context, im *Image, items []imagetypes.Hi
 	}
 }
 
-func unix(t time.Time) int64 {
+// seconds is a time as the API gives it, since 1970; 0 for none.
+func seconds(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}

@@ -4,15 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"os/user"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/account"
 )
 
 // Remedies that the administrator of a machine has for those who may not
@@ -26,15 +24,7 @@ const (
 
 // AddSubIDs is the remedy for a user who has no subordinate ids.
 func AddSubIDs() string {
-	return "ask the administrator to run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + UserName() + " (with a range that no other user has)"
-}
-
-// UserName is the user's name, or the uid when it has none.
-func UserName() string {
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		return u.Username
-	}
-	return strconv.Itoa(os.Getuid())
+	return "ask the administrator to run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + account.Current().Name + " (with a range that no other user has)"
 }
 
 // explain puts a remedy to the failures of RootlessKit's parent that a user

@@ -20,6 +20,7 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/parent"
 	"github.com/sirupsen/logrus"
 
+	"github.com/kelp-engine/kelp/userns/account"
 	"github.com/kelp-engine/kelp/userns/procid"
 )
 
@@ -49,6 +50,7 @@ func Parent(o Options) error {
 	if err != nil {
 		return err
 	}
+	account.Export()                   // RootlessKit asks os/user
 	logrus.SetLevel(logrus.ErrorLevel) // RootlessKit warns about what kelp checks itself
 	err = parent.Parent(parent.Opt{
 		PipeFDEnvKey:             pipeEnv,

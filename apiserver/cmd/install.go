@@ -15,7 +15,7 @@ import (
 
 	"github.com/kelp-engine/kelp/apiserver/cmd/docker"
 	"github.com/kelp-engine/kelp/engine/record"
-	"github.com/kelp-engine/kelp/userns"
+	"github.com/kelp-engine/kelp/userns/account"
 )
 
 var installCommand = &cli.Command{
@@ -110,7 +110,7 @@ func installUnits(c *cli.Context, s settings) error {
 	} else {
 		fmt.Fprintf(c.App.Writer, "systemd listens on %s and starts kelp for the first client\n", s.Socket)
 	}
-	if _, err := os.Stat("/var/lib/systemd/linger/" + userns.UserName()); err != nil {
+	if _, err := os.Stat("/var/lib/systemd/linger/" + account.Current().Name); err != nil {
 		fmt.Fprintln(c.App.Writer, "containers end when you log out; to keep them: loginctl enable-linger")
 	}
 	return nil

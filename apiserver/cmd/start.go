@@ -216,10 +216,12 @@ func (d *daemon) openLog(dataRoot string) (*os.File, error) {
 // records of what it finds.
 const leastSpace = 1 << 20
 
+// isFull says whether the file system has no space left; one that does not
+// count its blocks has.
 func isFull(f *os.File) bool {
 	var st unix.Statfs_t
 	err := unix.Fstatfs(int(f.Fd()), &st)
-	return err == nil && st.Bavail*uint64(st.Bsize) < leastSpace
+	return err == nil && st.Blocks > 0 && st.Bavail*uint64(st.Bsize) < leastSpace
 }
 
 // waitReady waits for the daemon's keeper, and then for its engine.

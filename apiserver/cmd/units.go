@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/rundir"
 )
 
 // Names of the systemd user units.
@@ -86,8 +87,8 @@ func unitQuote(arg string) string {
 func unitDir() (string, error) {
 	config := os.Getenv("XDG_CONFIG_HOME")
 	if !filepath.IsAbs(config) {
-		home := os.Getenv("HOME")
-		if !filepath.IsAbs(home) {
+		home := rundir.Home()
+		if home == "" {
 			return "", fault.InvalidArgument("cannot choose where to write units: HOME is not set")
 		}
 		config = filepath.Join(home, ".config")

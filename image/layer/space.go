@@ -28,6 +28,9 @@ func (s *spaceCheck) want(size int64) error {
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return err
 	}
+	if st.Blocks == 0 { // a file system that does not count them, such as ramfs
+		return nil
+	}
 	free := int64(st.Bavail)*st.Bsize - s.reserve
 	if size > free {
 		return noSpace(s.dir, fmt.Sprintf("%s needed, %s free", units.BytesSize(float64(size)), units.BytesSize(float64(max(free, 0)))))

@@ -135,10 +135,14 @@ func busyboxArchive() (string, error) {
 		return "", err
 	}
 	tmp.Close()
-	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(tmp.Name()); err != nil {
+	if err := writeBusybox(tmp.Name()); err != nil {
 		return "", err
 	}
 	return path, os.Rename(tmp.Name(), path)
+}
+
+func writeBusybox(path string) error {
+	return images.Recipe{Name: "busybox", Ref: "busybox:latest"}.Write(path)
 }
 
 // condition answers [cgroup2], [limits] and [docker-client].

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/account"
 )
 
 // Names of the files that kelp makes in the runtime directory.
@@ -119,9 +120,9 @@ func Data() (string, error) {
 	if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
 		return filepath.Join(d, "kelp"), nil
 	}
-	home := os.Getenv("HOME")
-	if !filepath.IsAbs(home) {
-		return "", fault.InvalidArgument("cannot choose a data root: HOME is not set").
+	home := Home()
+	if home == "" {
+		return "", fault.InvalidArgument("cannot choose a data root: HOME is not set and your account has no home directory").
 			WithHint("set HOME, or start kelp with --data-root DIR")
 	}
 	return filepath.Join(home, ".local", "share", "kelp"), nil
@@ -134,8 +135,20 @@ func Config() string {
 	if d := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(d) {
 		return filepath.Join(d, "kelp", "config.json")
 	}
-	if h := os.Getenv("HOME"); filepath.IsAbs(h) {
+	if h := Home(); h != "" {
 		return filepath.Join(h, ".config", "kelp", "config.json")
+	}
+	return ""
+}
+
+// Home returns $HOME, else the home directory of the user's account; "" when
+// neither is an absolute path.
+func Home() string {
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		return home
+	}
+	if home := account.Current().Home; filepath.IsAbs(home) {
+		return home
 	}
 	return ""
 }

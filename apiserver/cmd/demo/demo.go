@@ -1,7 +1,7 @@
 // Package demo runs a container from an image that is embedded in kelp, as
 // any client of the Engine API would, and says what ran, where and as whom.
 //
-// It must not use anything of kelp but its socket.
+// It must not use anything of kelp's engine but its socket.
 package demo
 
 import (
@@ -10,13 +10,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"strings"
 	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+
+	"github.com/kelp-engine/kelp/userns/account"
 )
 
 // Run shows on out that the engine behind socket works, and leaves neither
@@ -115,8 +116,5 @@ func run(ctx context.Context, c *client.Client) (r result, err error) {
 }
 
 func whoami() string {
-	if u, err := user.Current(); err == nil {
-		return fmt.Sprintf("user %s (uid %s)", u.Username, u.Uid)
-	}
-	return fmt.Sprintf("uid %d", os.Getuid())
+	return fmt.Sprintf("user %s (uid %d)", account.Current().Name, os.Getuid())
 }

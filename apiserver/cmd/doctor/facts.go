@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kelp-engine/kelp/userns"
+	"github.com/kelp-engine/kelp/userns/account"
 	"github.com/kelp-engine/kelp/userns/cgroup"
 	"github.com/kelp-engine/kelp/userns/probe"
 	"github.com/kelp-engine/kelp/userns/subid"
@@ -66,7 +67,7 @@ type Tool struct {
 type FileSystem struct {
 	Dir      string
 	Type     int64
-	Free     uint64 // bytes
+	Free     uint64 // bytes; math.MaxUint64 when it does not say
 	ReadOnly bool
 	NoExec   bool
 	// Err is why the directory cannot be used.
@@ -85,7 +86,7 @@ const (
 // why there is no runtime directory.
 func Gather(ctx context.Context, dataRoot, runtimeDir string, runtimeErr error) Facts {
 	f := Facts{
-		UID: os.Geteuid(), User: userns.UserName(), Kernel: kernel(), Container: container(),
+		UID: os.Geteuid(), User: account.Current().Name, Kernel: kernel(), Container: container(),
 		RuntimeDir: runtimeDir, RuntimeErr: runtimeErr, Data: fileSystem(dataRoot), Cgroup: cgroup.Probe(),
 		Sysctls: map[string]string{}, Uidmap: tool("newuidmap"), Gidmap: tool("newgidmap"),
 	}
@@ -197,6 +198,9 @@ func fileSystem(dir string) FileSystem {
 		return fs
 	}
 	fs.Type, fs.Free = int64(st.Type), st.Bavail*uint64(st.Bsize)
+	if st.Blocks == 0 { // it does not count them
+		fs.Free = math.MaxUint64
+	}
 	fs.ReadOnly, fs.NoExec = st.Flags&unix.ST_RDONLY != 0, st.Flags&unix.ST_NOEXEC != 0
 	fs.Err = unix.Access(there, unix.W_OK|unix.X_OK)
 	return fs

@@ -37,7 +37,7 @@ var networked = map[int64]string{
 var fileSystems = map[int64]string{
 	unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs",
 	0x2FC12FC1: "zfs", unix.F2FS_SUPER_MAGIC: "f2fs", unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.FUSE_SUPER_MAGIC: "fuse",
-	unix.ECRYPTFS_SUPER_MAGIC: "ecryptfs", 0xCA451A4E: "bcachefs",
+	unix.ECRYPTFS_SUPER_MAGIC: "ecryptfs", unix.RAMFS_MAGIC: "ramfs", 0xCA451A4E: "bcachefs",
 }
 
 // leastFree is below what it makes sense to begin with, in bytes.
@@ -61,7 +61,7 @@ func checkDataRoot(f Facts) Result {
 		return fail(where+", which is mounted noexec: containers could run nothing", moveData)
 	case d.Free < leastFree:
 		return warn(fmt.Sprintf("%s, where only %s are free", where, units.BytesSize(float64(d.Free))), "free some space there, or "+moveData)
-	case d.Type == unix.TMPFS_MAGIC:
+	case d.Type == unix.TMPFS_MAGIC || d.Type == unix.RAMFS_MAGIC:
 		return warn(where+": images and containers are gone when the machine restarts", moveData)
 	}
 	return pass(fmt.Sprintf("%s, %s free", where, units.BytesSize(float64(d.Free))))
