@@ -37,7 +37,9 @@ type NetworkConfig struct {
 	Internal bool
 	// Isolated keeps the containers from speaking with each other.
 	Isolated bool
-	Log      *slog.Logger
+	// AnySource lets containers send under addresses that are not theirs.
+	AnySource bool
+	Log       *slog.Logger
 }
 
 // DefaultMTU is the MTU of networks that ask for none.
@@ -82,12 +84,15 @@ func OpenNetwork(cfg NetworkConfig) (_ *Network, err error) {
 			gateways = append(gateways, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
 		}
 	}
-	n.bridge, err = link.NewBridge(link.BridgeConfig{Name: cfg.Bridge, MTU: cfg.MTU, Gateways: gateways})
+	n.bridge, err = link.NewBridge(link.BridgeConfig{Name: cfg.Bridge, MTU: cfg.MTU, Gateways: gateways, AnySource: cfg.AnySource})
 	if err != nil {
 		return nil, err
 	}
 	if n.bridge.TransparentErr != nil {
 		n.log.Warn("containers see the network's gateway instead of their clients' addresses", "error", n.bridge.TransparentErr)
+	}
+	if n.bridge.GuardErr != nil {
+		n.log.Warn("containers of a network can send under each other's addresses", "error", n.bridge.GuardErr)
 	}
 	if cfg.Internal {
 		return n, nil

@@ -24,6 +24,8 @@ type Network struct {
 	Internal bool `json:"internal,omitempty"`
 	// Isolated keeps the containers from speaking with each other.
 	Isolated bool `json:"isolated,omitempty"`
+	// AnySource lets containers send under addresses that are not theirs.
+	AnySource bool `json:"any_source,omitempty"`
 }
 
 // Endpoint joins a sandbox to a network.

@@ -107,7 +107,7 @@ func checkOptions(options map[string]string) (warnings []string, err error) {
 			if value == "" || len(value) > maxDeviceName-3 || strings.ContainsAny(value, "/ \t\n:") || value == "lo" {
 				return nil, fault.InvalidArgument("invalid interface prefix %q", value)
 			}
-		case optICC, optDefaultBridge:
+		case optICC, optDefaultBridge, optAnySource:
 			if _, err := strconv.ParseBool(value); err != nil {
 				return nil, fault.InvalidArgument("invalid value %q of option %s: it must be true or false", value, name)
 			}

@@ -28,6 +28,7 @@ const (
 	optMasquerade    = "com.docker.network.bridge.enable_ip_masquerade"
 	optHostBinding   = "com.docker.network.bridge.host_binding_ipv4"
 	optMTU           = "com.docker.network.driver.mtu"
+	optAnySource     = "kelp.any_source"
 	optIfacePrefix   = "com.docker.network.container_iface_prefix"
 )
 
@@ -88,13 +89,25 @@ func (r *Record) api() network.Network {
 func (r *Record) keeper() keeper.Network {
 	n := keeper.Network{
 		ID: r.ID, Name: r.Name, Bridge: r.Options[optBridgeName],
-		Internal: r.Internal, Isolated: r.Options[optICC] == "false",
+		Internal: r.Internal, Isolated: r.off(optICC), AnySource: r.on(optAnySource),
 	}
 	n.MTU, _ = strconv.Atoi(r.Options[optMTU]) // checked at create
 	for _, c := range r.IPAM.Config {
 		n.Subnets = append(n.Subnets, keeper.Subnet{Prefix: c.Subnet, Gateway: c.Gateway})
 	}
 	return n
+}
+
+// on and off say whether an option is set so; Docker reads any of Go's words
+// for true and false.
+func (r *Record) on(option string) bool {
+	v, err := strconv.ParseBool(r.Options[option])
+	return err == nil && v
+}
+
+func (r *Record) off(option string) bool {
+	v, err := strconv.ParseBool(r.Options[option])
+	return err == nil && !v
 }
 
 // gateway returns the network's own address of a family.

@@ -20,6 +20,8 @@ type BridgeConfig struct {
 	MTU int
 	// Gateways are the bridge's own addresses with their networks.
 	Gateways []netip.Prefix
+	// AnySource lets ports send under addresses that are not theirs.
+	AnySource bool
 }
 
 // Bridge is one isolated network: a namespace with a kernel bridge that
@@ -32,6 +34,10 @@ type Bridge struct {
 	// on sockets of the namespace; why not is in TransparentErr.
 	Transparent    bool
 	TransparentErr error
+	// GuardErr is why the kernel cannot keep ports from sending under foreign
+	// addresses.
+	GuardErr error
+	guard    *guard // nil where there is none
 }
 
 // NewBridge makes a namespace and the bridge in it.
@@ -57,7 +63,22 @@ func NewBridge(cfg BridgeConfig) (_ *Bridge, err error) {
 	}
 	b.TransparentErr = b.keepSources()
 	b.Transparent = b.TransparentErr == nil
+	if !cfg.AnySource {
+		if g, err := newGuard(ns); err != nil {
+			b.GuardErr = err
+		} else {
+			b.guard = g
+		}
+	}
 	return b, nil
+}
+
+// Close lets the network go.
+func (b *Bridge) Close() error {
+	if b.guard != nil {
+		b.guard.close()
+	}
+	return b.Namespace.Close()
 }
 
 func (b *Bridge) hasIPv6() bool {

@@ -55,8 +55,14 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 	defer func() {
 		if err != nil {
 			_ = h.LinkDel(veth)
+			_ = b.forget(p.Name)
 		}
 	}()
+	if b.guard != nil {
+		if err := b.guard.allow(attrs.Index, p); err != nil {
+			return err
+		}
+	}
 	if err := b.configurePort(ns, p); err != nil {
 		return err
 	}
@@ -117,53 +123,55 @@ func (p Port) sysctls() error {
 // RemovePort removes the port and the container's device with it. A port that
 // is gone, because its container's namespace is, is no error.
 func (b *Bridge) RemovePort(name string) error {
-	h, err := b.Netlink()
-	if err != nil {
-		return err
-	}
-	dev, err := h.LinkByName(name)
-	if err != nil {
-		if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
-			return nil
-		}
-		return fmt.Errorf("cannot look for interface %s: %w", name, err)
-	}
-	if err := h.LinkDel(dev); err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("cannot remove interface %s: %w", name, err)
-	}
-	return nil
+	return errors.Join(b.forget(name), b.onPort(name, func(h *netlink.Handle, dev netlink.Link) error {
+		return h.LinkDel(dev)
+	}))
 }
 
 // MutePort keeps a port from sending and receiving. It is much faster than
 // RemovePort, and enough where the container's namespace is about to end and
 // takes the pair along.
 func (b *Bridge) MutePort(name string) error {
+	return errors.Join(b.forget(name), b.onPort(name, func(_ *netlink.Handle, dev netlink.Link) error {
+		req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+		msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+		msg.Index = int32(dev.Attrs().Index)
+		req.AddData(msg)
+		info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+		info.AddRtAttr(nl.IFLA_BRPORT_STATE, []byte{0}) // disabled
+		req.AddData(info)
+		return b.Do(func() error {
+			_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+			return err
+		})
+	}))
+}
+
+// onPort does something with a port's device unless it is gone.
+func (b *Bridge) onPort(name string, act func(*netlink.Handle, netlink.Link) error) error {
 	h, err := b.Netlink()
 	if err != nil {
 		return err
 	}
 	dev, err := h.LinkByName(name)
-	if err != nil {
-		if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
-			return nil
-		}
-		return fmt.Errorf("cannot look for interface %s: %w", name, err)
+	if err == nil {
+		err = act(h, dev)
 	}
-	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
-	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
-	msg.Index = int32(dev.Attrs().Index)
-	req.AddData(msg)
-	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	info.AddRtAttr(nl.IFLA_BRPORT_STATE, []byte{0}) // disabled
-	req.AddData(info)
-	err = b.Do(func() error {
-		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-		return err
-	})
-	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("cannot mute interface %s: %w", name, err)
+	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot end interface %s: %w", name, err)
 	}
 	return nil
+}
+
+// forget takes a port's right to send.
+func (b *Bridge) forget(port string) error {
+	if b.guard == nil {
+		return nil
+	}
+	return b.guard.forget(port)
 }
 
 // SetDefaultRoute makes gateway, reached through device, the namespace's

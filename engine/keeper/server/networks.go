@@ -137,7 +137,7 @@ func (n *networks) openNetwork(w *network) error {
 	}
 	opened, err := netstack.OpenNetwork(netstack.NetworkConfig{
 		Name: cfg.Name, Bridge: cfg.Bridge, Subnets: subnets, MTU: cfg.MTU,
-		Internal: cfg.Internal, Isolated: cfg.Isolated, Log: n.log,
+		Internal: cfg.Internal, Isolated: cfg.Isolated, AnySource: cfg.AnySource, Log: n.log,
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
