@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -24,8 +25,11 @@ func (w *work) steps() []string {
 		"tag busybox:latest copy:1",
 		"volume create vol",
 		"network create net",
-		"create --name one -v vol:/data -v /anon busybox sh -c 'sleep 1000'",
+		"network create --subnet 10.123.0.0/24 other",
+		"network create unused",
+		"create --name one --network net --network-alias first -p 127.0.0.1::80 -v vol:/data -v /anon busybox sh -c 'sleep 1000'",
 		"start one",
+		"network connect --ip 10.123.0.77 other one",
 		"exec one touch /data/f",
 		"pause one",
 		"unpause one",
@@ -33,6 +37,7 @@ func (w *work) steps() []string {
 		"update --restart no one",
 		"rename one two",
 		"rename two one",
+		"network disconnect net one",
 		"restart -t 0 one",
 		"stop -t 0 one",
 		"commit one saved:1",
@@ -45,6 +50,7 @@ func (w *work) steps() []string {
 		"image rm saved:1 copy:1",
 		"volume rm vol",
 		"network rm net",
+		"network prune -f",
 	}
 }
 
@@ -109,6 +115,9 @@ func (w *work) check(ctx context.Context) error {
 		if err := checkState(out); err != nil {
 			return fmt.Errorf("container %s: %w", id, err)
 		}
+		if err := w.checkNetwork(ctx, id, out); err != nil {
+			return fmt.Errorf("container %s: %w", id, err)
+		}
 	}
 	return nil
 }
@@ -133,6 +142,46 @@ func checkState(inspected string) error {
 		return fmt.Errorf("it is %s (running: %v), but its process %d lives: %v", s.Status, s.Running, s.Pid, alive)
 	case s.Status == "removing" || s.Status == "dead":
 		return fmt.Errorf("it is left as %s", s.Status)
+	}
+	return nil
+}
+
+// checkNetwork holds that a running container has the addresses that it is
+// said to have, and that its published ports are open.
+func (w *work) checkNetwork(ctx context.Context, id, inspected string) error {
+	var all []struct {
+		State struct {
+			Status string
+		}
+		NetworkSettings struct {
+			Networks map[string]struct{ IPAddress string }
+			Ports    map[string][]struct{ HostIP, HostPort string }
+		}
+	}
+	if err := json.Unmarshal([]byte(inspected), &all); err != nil || all[0].State.Status != "running" {
+		return err
+	}
+	out, err := w.kelp.Docker(ctx, "exec", id, "ip", "-o", "-4", "addr")
+	if err != nil {
+		return err
+	}
+	n := all[0].NetworkSettings
+	if devices := strings.Count(out, " eth"); devices < len(n.Networks) {
+		return fmt.Errorf("it is on %v, but has %s", n.Networks, out)
+	}
+	for name, e := range n.Networks {
+		if !strings.Contains(out, " "+e.IPAddress+"/") {
+			return fmt.Errorf("it has not the address %q of network %s, but %s", e.IPAddress, name, out)
+		}
+	}
+	for _, bindings := range n.Ports {
+		for _, b := range bindings {
+			c, err := net.Dial("tcp", net.JoinHostPort(b.HostIP, b.HostPort))
+			if err != nil {
+				return fmt.Errorf("its published port is closed: %w", err)
+			}
+			c.Close()
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"sync"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/netstack"
@@ -139,6 +140,7 @@ func (n *networks) openNetwork(w *network) error {
 		Name: cfg.Name, Bridge: cfg.Bridge, Subnets: subnets, MTU: cfg.MTU,
 		Internal: cfg.Internal, Isolated: cfg.Isolated, AnySource: cfg.AnySource, Log: n.log,
 	})
+	crashpoint.Hit("keeper.network.opened")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/netstack"
@@ -34,6 +35,7 @@ func (n *networks) createSandbox(ctx context.Context, c *call) (any, error) {
 	n.mu.Unlock()
 
 	box, err := n.openSandbox(cfg, &b.state)
+	crashpoint.Hit("keeper.sandbox.opened")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err != nil {
@@ -188,6 +190,7 @@ func (n *networks) connectEndpoint(ctx context.Context, c *call) (any, error) {
 	if err := n.connect(b.box, r.Endpoint); err != nil {
 		return nil, err
 	}
+	crashpoint.Hit("keeper.endpoint.connected")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b.state.Endpoints = append(slices.Clone(b.state.Endpoints), r.Endpoint)
