@@ -27,12 +27,11 @@ func (p *pool) take(networkID, containerID string, addrs []netip.Addr) {
 	p.lease(networkID, addrs, lease{containerID, true})
 }
 
-// keep reserves what nobody has for a container at rest.
-func (p *pool) keep(networkID, containerID string, addrs []netip.Addr) {
-	for _, a := range addrs {
-		if (p.leases[networkID][a] == lease{}) {
-			p.lease(networkID, []netip.Addr{a}, lease{container: containerID})
-		}
+// keep reserves an address for a container at rest. Having had it counts for
+// more than asking for it.
+func (p *pool) keep(networkID, containerID string, a netip.Addr, had bool) {
+	if l := p.leases[networkID][a]; l == (lease{}) || had && !l.live {
+		p.lease(networkID, []netip.Addr{a}, lease{container: containerID})
 	}
 }
 
@@ -92,13 +91,16 @@ func (m *table) Adopt(c *Container) {
 		}
 		for _, ipv6 := range []bool{false, true} {
 			if a := wantedAddress(cfg, ipv6); a.IsValid() {
-				m.keep(r.ID, c.ID, []netip.Addr{a})
+				m.keep(r.ID, c.ID, a, false)
 			}
 		}
 	}
 	for networkID, addrs := range c.Addresses {
-		if m.networks[networkID] != nil {
-			m.keep(networkID, c.ID, addrs)
+		if m.networks[networkID] == nil {
+			continue
+		}
+		for _, a := range addrs {
+			m.keep(networkID, c.ID, a, true)
 		}
 	}
 }
