@@ -31,8 +31,9 @@ const (
 // Main runs the tests of a package as an ordinary user, and is what TestMain
 // calls. When root runs `go test`, the test binary is executed again as the
 // user $KELP_TEST_USER (default kelptest, made by hack/setup-test-user).
-func Main(m *testing.M) {
-	code, err := run(m)
+// Each of more puts something else into the directory of programs before.
+func Main(m *testing.M, more ...func(bin string) error) {
+	code, err := run(m, more)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cannot run the tests:", err)
 		code = 1
@@ -40,7 +41,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-func run(m *testing.M) (int, error) {
+func run(m *testing.M, more []func(bin string) error) (int, error) {
 	if os.Getenv(baseEnv) != "" && os.Getuid() != 0 {
 		return m.Run(), nil
 	}
@@ -49,7 +50,7 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	defer removeAll(base)
-	if err := prepare(base); err != nil {
+	if err := prepare(base, more); err != nil {
 		return 1, err
 	}
 	if os.Getuid() == 0 {
@@ -63,7 +64,7 @@ func run(m *testing.M) (int, error) {
 
 // prepare puts what the tests execute where every user can read it. A docker
 // client that is no part of this machine is kelp's own.
-func prepare(base string) error {
+func prepare(base string, more []func(bin string) error) error {
 	root, err := repositoryRoot()
 	if err != nil {
 		return err
@@ -79,6 +80,11 @@ func prepare(base string) error {
 	if err := copyFile(built, filepath.Join(bin, "kelp"), 0o755); err != nil {
 		return err
 	}
+	for _, add := range more {
+		if err := add(bin); err != nil {
+			return err
+		}
+	}
 	peers, err := filepath.Glob(filepath.Join(root, "bin", "peers", "*")) // what benchmarks compare with
 	if err != nil {
 		return err
@@ -93,6 +99,21 @@ func prepare(base string) error {
 	}
 	return nil
 }
+
+// Program has Main build a Go package as a program that runs anywhere.
+func Program(name, pkg string) func(bin string) error {
+	return func(bin string) error {
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(bin, name), pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("cannot build %s: %w: %s", name, err, out)
+		}
+		return nil
+	}
+}
+
+// ProgramPath is where a program is that Main has built.
+func ProgramPath(name string) string { return filepath.Join(filepath.Dir(Binary()), name) }
 
 func repositoryRoot() (string, error) {
 	dir, err := os.Getwd()

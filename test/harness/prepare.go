@@ -18,7 +18,7 @@ func Prepare() (Files, error) {
 		return Files{}, err
 	}
 	f := Files{Base: base, Bin: filepath.Join(base, "bin"), Busybox: filepath.Join(base, "busybox.tar")}
-	err = prepare(base)
+	err = prepare(base, nil)
 	if err == nil {
 		err = writeBusybox(f.Busybox)
 	}
