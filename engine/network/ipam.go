@@ -16,13 +16,14 @@ type Pool struct {
 	Size int
 }
 
-// DefaultPools are those of Docker.
+// DefaultPools are the ranges of Docker's, of which the last of 172.16.0.0/12
+// are cut into more: there is room for 541 networks instead of 31.
 func DefaultPools() []Pool {
 	pools := make([]Pool, 0, 16)
-	for second := byte(17); second <= 31; second++ {
+	for second := byte(17); second <= 29; second++ {
 		pools = append(pools, Pool{netip.PrefixFrom(netip.AddrFrom4([4]byte{172, second, 0, 0}), 16), 16})
 	}
-	return append(pools, Pool{netip.MustParsePrefix("192.168.0.0/16"), 20})
+	return append(pools, Pool{netip.MustParsePrefix("192.168.0.0/16"), 20}, Pool{netip.MustParsePrefix("172.30.0.0/15"), 24})
 }
 
 // freeSubnet returns an IPv4 subnet that no network and no route of the host

@@ -2,9 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"reflect"
 	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -21,11 +25,15 @@ const hostResolvConf = "/etc/resolv.conf"
 type networks struct {
 	log       *slog.Logger
 	resolvers *dns.HostResolvers
+	idle      time.Duration // how long a network stays open without sandboxes
 
 	mu    sync.Mutex
 	nets  map[string]*network
 	boxes map[string]*sandbox
 }
+
+// idleNetwork spares the next container the making of its network.
+const idleNetwork = time.Minute
 
 // network is a network that is open, opening or closing.
 type network struct {
@@ -33,6 +41,8 @@ type network struct {
 	cfg  keeper.Network
 	net  *netstack.Network // nil until it is open
 	uses int               // endpoints, also those being made
+	// unused closes the network when nobody has used it for a while.
+	unused *time.Timer
 }
 
 // sandbox is a sandbox that is open, opening or closing.
@@ -63,6 +73,7 @@ func newNetworks() *networks {
 	return &networks{
 		log:       slog.Default(),
 		resolvers: &dns.HostResolvers{Path: hostResolvConf},
+		idle:      idleNetwork,
 		nets:      map[string]*network{},
 		boxes:     map[string]*sandbox{},
 	}
@@ -148,7 +159,19 @@ func (n *networks) openNetwork(w *network) error {
 		return fault.Internal("%w", err)
 	}
 	w.net = opened
+	n.armIdle(w)
 	return nil
+}
+
+// armIdle has w closed unless somebody uses it soon.
+//
+// Preconditions: n.mu is held; nobody uses w.
+func (n *networks) armIdle(w *network) {
+	w.unused = time.AfterFunc(n.idle, func() {
+		if err := n.close(context.Background(), w); err != nil && !errors.Is(err, errdefs.ErrConflict) {
+			n.log.Warn("cannot close a network that nobody uses", "network", w.cfg.Name, "error", err)
+		}
+	})
 }
 
 func (n *networks) removeNetwork(ctx context.Context, c *call) (any, error) {
@@ -162,25 +185,33 @@ func (n *networks) removeNetwork(ctx context.Context, c *call) (any, error) {
 	if w == nil {
 		return nil, nil
 	}
+	return nil, n.close(ctx, w)
+}
+
+// close closes a network that nobody uses, and forgets it.
+func (n *networks) close(ctx context.Context, w *network) error {
 	if err := w.turn.take(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	defer w.turn.give()
 	n.mu.Lock()
-	if n.nets[id.ID] != w {
+	if n.nets[w.cfg.ID] != w {
 		n.mu.Unlock()
-		return nil, nil // it was removed, or failed to open
+		return nil // it was closed, or failed to open
 	}
 	if w.uses > 0 {
 		n.mu.Unlock()
-		return nil, fault.Conflict("network %s has active endpoints", w.cfg.Name)
+		return fault.Conflict("network %s has active endpoints", w.cfg.Name)
 	}
-	delete(n.nets, id.ID)
+	delete(n.nets, w.cfg.ID)
+	if w.unused != nil {
+		w.unused.Stop()
+	}
 	n.mu.Unlock()
 	if w.net == nil {
-		return nil, nil
+		return nil
 	}
-	return nil, w.net.Close()
+	return w.net.Close()
 }
 
 func (n *networks) listNetworks(context.Context, *call) (any, error) {
@@ -204,14 +235,19 @@ func (n *networks) use(id string) (*netstack.Network, error) {
 		return nil, fault.NotFound("network %s is not there", id)
 	}
 	w.uses++
+	w.unused.Stop()
 	return w.net, nil
 }
 
 func (n *networks) done(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if w := n.nets[id]; w != nil {
-		w.uses--
+	w := n.nets[id]
+	if w == nil {
+		return
+	}
+	if w.uses--; w.uses == 0 {
+		n.armIdle(w)
 	}
 }
 
@@ -239,6 +275,7 @@ func (n *networks) closeAll() {
 	}
 	for _, w := range n.nets {
 		if w.net != nil {
+			w.unused.Stop()
 			if err := w.net.Close(); err != nil {
 				n.log.Warn("cannot close a network", "network", w.cfg.Name, "error", err)
 			}
