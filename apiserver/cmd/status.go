@@ -27,6 +27,9 @@ type status struct {
 	EngineError   string  `json:"engine_error,omitempty"`
 	StorageDriver string  `json:"storage_driver,omitempty"` // absent while the engine does not answer
 	UptimeS       float64 `json:"uptime_s,omitempty"`       // of the keeper
+	// KeeperGoroutines is for those who look for leaks; the engine's are in
+	// `docker info`.
+	KeeperGoroutines int `json:"keeper_goroutines,omitempty"`
 }
 
 var statusCommand = &cli.Command{
@@ -64,7 +67,8 @@ func (r running) status(ctx context.Context) status {
 	st := status{
 		Running: true, Version: r.Version, Socket: r.Socket, DataRoot: r.DataRoot,
 		KeeperPID: r.PID, EnginePID: r.EnginePID, EngineReady: r.EngineReady, EngineError: r.EngineError,
-		UptimeS: math.Round(time.Since(time.Unix(0, r.StartedAt)).Seconds()*1000) / 1000,
+		KeeperGoroutines: r.Goroutines,
+		UptimeS:          math.Round(time.Since(time.Unix(0, r.StartedAt)).Seconds()*1000) / 1000,
 	}
 	if r.EngineReady {
 		ctx, cancel := context.WithTimeout(ctx, infoTimeout)

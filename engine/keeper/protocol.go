@@ -90,6 +90,8 @@ type Hello struct {
 	Socket    string `json:"socket"`
 	DataRoot  string `json:"data_root"`
 	StartedAt int64  `json:"started_at"` // Unix time in nanoseconds
+	// Goroutines the keeper has, for those who look for leaks.
+	Goroutines int `json:"goroutines,omitempty"`
 }
 
 // WriteMessage sends v, with files if there are any.

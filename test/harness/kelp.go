@@ -180,6 +180,8 @@ type Status struct {
 	EnginePID int    `json:"engine_pid"`
 	Socket    string `json:"socket"`
 	DataRoot  string `json:"data_root"`
+	// KeeperGoroutines are those of the keeper.
+	KeeperGoroutines int `json:"keeper_goroutines"`
 }
 
 // Status asks kelp for its state.

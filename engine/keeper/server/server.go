@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -92,6 +93,8 @@ func (s *Server) hello(context.Context, *call) (any, error) {
 		Socket:    s.cfg.Socket,
 		DataRoot:  s.cfg.DataRoot,
 		StartedAt: s.started.UnixNano(),
+
+		Goroutines: runtime.NumGoroutine(),
 	}
 	s.engine.describe(&h)
 	return h, nil

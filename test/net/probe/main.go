@@ -23,6 +23,7 @@ var modes = map[string]func(args []string) error{
 	"half":  halfOpen,
 	"ports": everyPort,
 	"dns":   dnsFlood,
+	"count": count,
 }
 
 func main() {
