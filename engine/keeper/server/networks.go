@@ -23,13 +23,18 @@ const hostResolvConf = "/etc/resolv.conf"
 // networks are the keeper's networks and sandboxes. Operations on them take
 // turns, except that sandboxes are made and released side by side.
 type networks struct {
-	log       *slog.Logger
+	*bridges
 	resolvers *dns.HostResolvers
-	idle      time.Duration // how long a network stays open without sandboxes
+	boxes     map[string]*sandbox
+}
 
-	mu    sync.Mutex
-	nets  map[string]*network
-	boxes map[string]*sandbox
+// bridges are the networks alone.
+type bridges struct {
+	log  *slog.Logger
+	idle time.Duration // how long a network stays open without sandboxes
+
+	mu   sync.Mutex // guards the sandboxes as well
+	nets map[string]*network
 }
 
 // idleNetwork spares the next container the making of its network.
@@ -71,10 +76,8 @@ func (t turn) give() { <-t }
 
 func newNetworks() *networks {
 	return &networks{
-		log:       slog.Default(),
+		bridges:   &bridges{log: slog.Default(), idle: idleNetwork, nets: map[string]*network{}},
 		resolvers: &dns.HostResolvers{Path: hostResolvConf},
-		idle:      idleNetwork,
-		nets:      map[string]*network{},
 		boxes:     map[string]*sandbox{},
 	}
 }
@@ -93,7 +96,7 @@ func (n *networks) ops() map[string]op {
 	}
 }
 
-func (n *networks) ensureNetwork(ctx context.Context, c *call) (any, error) {
+func (n *bridges) ensureNetwork(ctx context.Context, c *call) (any, error) {
 	var cfg keeper.Network
 	if err := c.decode(&cfg); err != nil {
 		return nil, err
@@ -116,7 +119,7 @@ func (n *networks) ensureNetwork(ctx context.Context, c *call) (any, error) {
 }
 
 // takeNetwork finds or enters a network and takes its turn.
-func (n *networks) takeNetwork(ctx context.Context, cfg keeper.Network) (*network, error) {
+func (n *bridges) takeNetwork(ctx context.Context, cfg keeper.Network) (*network, error) {
 	for {
 		n.mu.Lock()
 		w := n.nets[cfg.ID]
@@ -141,7 +144,7 @@ func (n *networks) takeNetwork(ctx context.Context, cfg keeper.Network) (*networ
 // openNetwork opens w, or forgets it.
 //
 // Preconditions: the caller has w's turn.
-func (n *networks) openNetwork(w *network) error {
+func (n *bridges) openNetwork(w *network) error {
 	cfg := w.cfg
 	subnets := make([]netstack.Subnet, len(cfg.Subnets))
 	for i, s := range cfg.Subnets {
@@ -166,7 +169,7 @@ func (n *networks) openNetwork(w *network) error {
 // armIdle has w closed unless somebody uses it soon.
 //
 // Preconditions: n.mu is held; nobody uses w.
-func (n *networks) armIdle(w *network) {
+func (n *bridges) armIdle(w *network) {
 	w.unused = time.AfterFunc(n.idle, func() {
 		if err := n.close(context.Background(), w); err != nil && !errors.Is(err, errdefs.ErrConflict) {
 			n.log.Warn("cannot close a network that nobody uses", "network", w.cfg.Name, "error", err)
@@ -174,7 +177,7 @@ func (n *networks) armIdle(w *network) {
 	})
 }
 
-func (n *networks) removeNetwork(ctx context.Context, c *call) (any, error) {
+func (n *bridges) removeNetwork(ctx context.Context, c *call) (any, error) {
 	var id struct{ ID string }
 	if err := c.decode(&id); err != nil {
 		return nil, err
@@ -189,7 +192,7 @@ func (n *networks) removeNetwork(ctx context.Context, c *call) (any, error) {
 }
 
 // close closes a network that nobody uses, and forgets it.
-func (n *networks) close(ctx context.Context, w *network) error {
+func (n *bridges) close(ctx context.Context, w *network) error {
 	if err := w.turn.take(ctx); err != nil {
 		return err
 	}
@@ -214,7 +217,7 @@ func (n *networks) close(ctx context.Context, w *network) error {
 	return w.net.Close()
 }
 
-func (n *networks) listNetworks(context.Context, *call) (any, error) {
+func (n *bridges) listNetworks(context.Context, *call) (any, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	all := []keeper.NetworkState{}
@@ -227,7 +230,7 @@ func (n *networks) listNetworks(context.Context, *call) (any, error) {
 }
 
 // use finds an open network and keeps it open until done.
-func (n *networks) use(id string) (*netstack.Network, error) {
+func (n *bridges) use(id string) (*netstack.Network, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := n.nets[id]
@@ -239,7 +242,7 @@ func (n *networks) use(id string) (*netstack.Network, error) {
 	return w.net, nil
 }
 
-func (n *networks) done(id string) {
+func (n *bridges) done(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := n.nets[id]
