@@ -42,7 +42,8 @@ func (s *Server) containerLogs(_ context.Context, r *request) (response, error) 
 		return nil, err
 	}
 	return responseFunc(func(w http.ResponseWriter, hr *http.Request) error {
-		out := newLogWriter(newFlushed(w), !rec.Config.Tty)
+		out := newLogWriter(w, !rec.Config.Tty)
+		out.flush = http.NewResponseController(w).Flush
 		out.times, out.details = q.Times, q.Attrs
 		media := types.MediaTypeRawStream
 		if out.mux && r.since("1.42") {
@@ -54,7 +55,7 @@ func (s *Server) containerLogs(_ context.Context, r *request) (response, error) 
 		defer cancel()
 		if r.flag("follow") && rec.State.Running() {
 			q.Ended = c.Ended(ctx)
-			if err := http.NewResponseController(w).Flush(); err != nil {
+			if err := out.flush(); err != nil { // the headers
 				return errStarted{err}
 			}
 		}
@@ -121,6 +122,7 @@ func (p *pastLog) write(ctx context.Context, w io.Writer, mux bool) error {
 // logWriter writes entries of a log to a client, many at a time.
 type logWriter struct {
 	w              io.Writer
+	flush          func() error // sends what w buffers
 	mux            bool
 	times, details bool
 	buf            []byte
@@ -145,7 +147,10 @@ const (
 )
 
 func newLogWriter(w io.Writer, mux bool) *logWriter {
-	return &logWriter{w: w, mux: mux, frame: -1, buf: make([]byte, 0, logBuffer+32<<10)}
+	return &logWriter{
+		w: w, flush: func() error { return nil }, mux: mux,
+		frame: -1, buf: make([]byte, 0, logBuffer+32<<10),
+	}
 }
 
 // timeLayout has nine decimal places, so that lines align.
@@ -210,7 +215,11 @@ func (l *logWriter) detailsOf(e *entry.Entry) []byte {
 func (l *logWriter) Flush() error {
 	l.bulk = l.written > muchAtOnce
 	l.written = 0
-	return l.send()
+	if err := l.send(); err != nil {
+		return err
+	}
+	l.failed = l.flush()
+	return l.failed
 }
 
 func (l *logWriter) send() error {
@@ -231,5 +240,7 @@ func (l *logWriter) fail(err error) {
 	if l.mux {
 		message = stream.AppendFrame(nil, stream.SystemErr, bytes.TrimSpace(message))
 	}
-	_, l.failed = l.w.Write(message)
+	if _, l.failed = l.w.Write(message); l.failed == nil {
+		l.failed = l.flush()
+	}
 }

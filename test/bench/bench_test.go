@@ -7,8 +7,10 @@ package bench
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"testing"
 	"text/tabwriter"
@@ -18,6 +20,17 @@ import (
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
+
+var only = flag.String("figures", "", "take only the measurements whose names match this `expression`")
+
+// asked says whether a measurement is to be taken.
+func asked(name string) bool {
+	yes, err := regexp.MatchString(*only, name)
+	if err != nil {
+		panic(err)
+	}
+	return yes
+}
 
 // figure is one line of the table.
 type figure struct {
@@ -74,6 +87,9 @@ func BenchmarkTable(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, name := range []string{"runc", "crun"} {
+		if !asked("run") {
+			break
+		}
 		if err := bundle.measure(ctx, t, name); err != nil {
 			b.Logf("%s is left out: %v", name, err)
 		}

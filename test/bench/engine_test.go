@@ -112,13 +112,27 @@ func (e *engine) measure(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, m := range []func(context.Context) error{
-		e.runTrue, e.execTrue, e.memoryPerContainer, e.startMany, e.listMany, e.attachThroughput, e.logsThroughput,
-		func(ctx context.Context) error { return e.bigImage(ctx, dir) },
+	for _, m := range []measurement{
+		{"run", e.runTrue},
+		{"exec", e.execTrue},
+		{"memory", e.memoryPerContainer},
+		{"start", e.startMany},
+		{"list", e.listMany},
+		{"attach", e.attachThroughput},
+		{"logs", e.logsThroughput},
+		{"images", func(ctx context.Context) error { return e.bigImage(ctx, dir) }},
 	} {
-		errs = append(errs, m(ctx))
+		if asked(m.name) {
+			errs = append(errs, m.take(ctx))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// measurement takes figures that belong together.
+type measurement struct {
+	name string
+	take func(context.Context) error
 }
 
 func (e *engine) loadImage(ctx context.Context, r images.Recipe, path string) error {

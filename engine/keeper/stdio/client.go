@@ -159,8 +159,8 @@ func (c *Client) feed(h *Hub) error {
 		return errInputClosed
 	}
 	// Not io.Copy alone: for splice it would keep pipes open for the next copy.
-	b := buffers.Get().(*[]byte)
-	defer buffers.Put(b)
+	b := buffers.get()
+	defer buffers.put(b)
 	_, err := io.CopyBuffer(struct{ io.Writer }{stdin}, struct{ io.Reader }{c.conn}, *b)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
 		return errInputClosed
@@ -257,8 +257,8 @@ func discardInput(conn syscall.Conn) {
 	if err != nil {
 		return
 	}
-	b := buffers.Get().(*[]byte)
-	defer buffers.Put(b)
+	b := buffers.get()
+	defer buffers.put(b)
 	_ = raw.Control(func(fd uintptr) {
 		for {
 			if n, err := unix.Read(int(fd), *b); n <= 0 || err != nil {

@@ -3,8 +3,8 @@ package entry
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"maps"
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -218,23 +218,40 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-func BenchmarkDecode(b *testing.B) {
-	decoders := map[string]struct {
+// Benchmark is of lines of one time, as output comes in chunks.
+func Benchmark(b *testing.B) {
+	zeros, random := make([]byte, MaxLine), make([]byte, MaxLine)
+	if _, err := rand.NewChaCha8([32]byte{}).Read(random); err != nil {
+		b.Fatal(err)
+	}
+	drivers := map[string]struct {
 		enc Encoder
 		dec Decoder
 	}{
-		"json-file":         {&JSON{}, &JSONDecoder{}},
-		"json-file,no time": {&JSON{}, &JSONDecoder{NoTime: true}},
-		"local":             {Local{}, LocalDecoder{}},
+		"json-file": {&JSON{}, &JSONDecoder{}},
+		"local":     {Local{}, LocalDecoder{}},
 	}
-	for name, f := range decoders {
-		for _, size := range []int{20, 100, 1000} {
-			e := Entry{Stream: Stdout, Time: now, Line: bytes.Repeat([]byte("x"), size)}
-			rec := f.enc.Append(nil, &e)
-			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
-				b.SetBytes(int64(size))
+	for name, line := range map[string][]byte{
+		"10":     bytes.Repeat([]byte("x"), 10),
+		"100":    bytes.Repeat([]byte("x"), 100),
+		"1000":   bytes.Repeat([]byte("x"), 1000),
+		"quotes": []byte(`{"level":"info","time":"12:00:00","message":"served a request","path":"/index.html","status":200}`),
+		"zeros":  zeros,
+		"random": random,
+	} {
+		for driver, d := range drivers {
+			e := Entry{Stream: Stdout, Time: now, Line: line}
+			var dst []byte
+			b.Run("encode/"+driver+"/"+name, func(b *testing.B) {
+				b.SetBytes(int64(len(line)))
 				for b.Loop() {
-					f.dec.Next(rec, &e)
+					dst = d.enc.Append(dst[:0], &e)
+				}
+			})
+			b.Run("decode/"+driver+"/"+name, func(b *testing.B) {
+				b.SetBytes(int64(len(line)))
+				for b.Loop() {
+					d.dec.Next(dst, &e)
 				}
 			})
 		}

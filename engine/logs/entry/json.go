@@ -2,11 +2,9 @@ package entry
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
 )
 
 // JSON encodes entries as Docker's json-file driver does, one object a line:
@@ -19,7 +17,8 @@ type JSON struct {
 	attrs []byte // `,"attrs":{…}`, or empty
 
 	// Output comes in chunks of many lines with one time: what follows the
-	// text of an entry is kept for the next one of its stream.
+	// text of an entry, its "\n" included, is kept for the next one of its
+	// stream.
 	time  time.Time
 	tails [Stderr + 1][]byte
 }
@@ -33,17 +32,19 @@ func NewJSON(attrs map[string]string) *JSON {
 	if err != nil {
 		panic(err) // a map of strings always encodes
 	}
-	return &JSON{attrs: append([]byte(`,"attrs":`), b...)}
+	return &JSON{attrs: append([]byte(attrsKey), b...)}
 }
 
 // Append implements Encoder.
 func (j *JSON) Append(dst []byte, e *Entry) []byte {
+	tail := j.tail(e)
+	if e.Partial {
+		tail = tail[len(newline):]
+	}
+	dst = slices.Grow(dst, len(logKey)+len(e.Line)+len(tail))
 	dst = append(dst, logKey...)
 	dst = appendEscaped(dst, e.Line)
-	if !e.Partial {
-		dst = append(dst, '\\', 'n')
-	}
-	return append(dst, j.tail(e)...)
+	return append(dst, tail...)
 }
 
 func (j *JSON) tail(e *Entry) []byte {
@@ -55,79 +56,23 @@ func (j *JSON) tail(e *Entry) []byte {
 	}
 	t := &j.tails[e.Stream]
 	if len(*t) == 0 {
-		*t = append(*t, `","stream":"`...)
+		*t = append(*t, newline+`","stream":"`...)
 		*t = append(*t, e.Stream.String()...)
 		*t = append(*t, '"')
 		*t = append(*t, j.attrs...)
-		*t = append(*t, `,"time":"`...)
+		*t = append(*t, timeKey...)
 		*t = e.Time.UTC().AppendFormat(*t, time.RFC3339Nano)
 		*t = append(*t, '"', '}', '\n')
 	}
 	return *t
 }
 
-const hex = "0123456789abcdef"
-
-// plain says which bytes stand for themselves in a JSON string.
-var plain = func() (t [256]bool) {
-	for c := range t {
-		t[c] = c >= ' ' && c != '"' && c != '\\'
-	}
-	return t
-}()
-
-func appendEscaped(dst, s []byte) []byte {
-	for len(s) > 0 {
-		n := plainPrefix(s)
-		dst = append(dst, s[:n]...)
-		if n == len(s) {
-			break
-		}
-		c := s[n]
-		s = s[n+1:]
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-	}
-	return dst
-}
-
-// plainPrefix returns how many bytes s begins with that stand for themselves.
-// It looks at eight at a time: a byte's highest bit in special is set when it
-// is below ' ', or equal to a quote or a backslash. Bytes behind the first
-// such one may be marked wrongly, which costs only a second look.
-func plainPrefix(s []byte) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	n := 0
-	for ; n+8 <= len(s); n += 8 {
-		x := binary.LittleEndian.Uint64(s[n:])
-		quote, backslash := x^ones*'"', x^ones*'\\'
-		special := (x-ones*' ')&^x | (quote-ones)&^quote | (backslash-ones)&^backslash
-		if special&highs != 0 {
-			break
-		}
-	}
-	for n < len(s) && plain[s[n]] {
-		n++
-	}
-	return n
-}
-
-var (
-	logKey    = []byte(`{"log":"`)
-	streamKey = []byte(`,"stream":"std`)
-	attrsKey  = []byte(`,"attrs":`)
-	timeKey   = []byte(`,"time":"`)
-	newline   = []byte(`\n`)
+const (
+	logKey    = `{"log":"`
+	streamKey = `,"stream":"std`
+	attrsKey  = `,"attrs":`
+	timeKey   = `,"time":"`
+	newline   = `\n`
 )
 
 // JSONDecoder decodes what JSON encodes, and any other JSON object with the
@@ -139,10 +84,18 @@ type JSONDecoder struct {
 	scratch  []byte
 	rawAttrs []byte
 	attrs    map[string]string // decoded rawAttrs
+
+	// Most lines differ from the one before in their text only: what followed
+	// the text of the last canonical line, to its end, and what that means.
+	tail []byte
+	last Entry
 }
 
 // Next implements Decoder.
 func (d *JSONDecoder) Next(b []byte, e *Entry) (n int, ok bool) {
+	if n = d.similar(b, e); n > 0 {
+		return n, true
+	}
 	end := bytes.IndexByte(b, '\n')
 	if end < 0 {
 		if len(b) > MaxRecord {
@@ -151,6 +104,23 @@ func (d *JSONDecoder) Next(b []byte, e *Entry) (n int, ok bool) {
 		return 0, false
 	}
 	return end + 1, d.line(b[:end], e)
+}
+
+// similar decodes a line that ends as the last canonical one did.
+func (d *JSONDecoder) similar(b []byte, e *Entry) (n int) {
+	if len(d.tail) == 0 || len(b) < len(logKey) || string(b[:len(logKey)]) != logKey {
+		return 0
+	}
+	text := b[len(logKey):]
+	end := closingQuote(text)
+	if end < 0 || !bytes.HasPrefix(text[end+1:], d.tail) {
+		return 0
+	}
+	*e = d.last
+	if !d.setText(text[:end], e) {
+		return 0
+	}
+	return len(logKey) + end + 1 + len(d.tail)
 }
 
 // Last implements Decoder. What follows the last newline is no entry (yet).
@@ -181,7 +151,7 @@ func (d *JSONDecoder) line(b []byte, e *Entry) bool {
 	if d.canonical(b, e) || d.foreign(b, e) {
 		return true
 	}
-	if at := bytes.LastIndex(b, logKey); at > 0 {
+	if at := bytes.LastIndex(b, []byte(logKey)); at > 0 {
 		return d.canonical(b[at:], e)
 	}
 	return false
@@ -189,15 +159,23 @@ func (d *JSONDecoder) line(b []byte, e *Entry) bool {
 
 // canonical decodes a line as JSON writes it, without encoding/json.
 func (d *JSONDecoder) canonical(b []byte, e *Entry) bool {
-	b, ok := bytes.CutPrefix(b, logKey)
+	b, ok := bytes.CutPrefix(b, []byte(logKey))
 	if !ok {
 		return false
 	}
-	text, b, ok := d.text(b, e)
-	if !ok {
+	end := closingQuote(b)
+	if end < 0 || !d.setText(b[:end], e) || !d.setTail(b[end+1:], e) {
 		return false
 	}
-	if b, ok = bytes.CutPrefix(b, streamKey); !ok || len(b) < 4 {
+	d.tail = append(append(d.tail[:0], b[end+1:]...), '\n')
+	d.last = *e
+	return true
+}
+
+// setTail decodes what follows the text of an entry.
+func (d *JSONDecoder) setTail(b []byte, e *Entry) bool {
+	b, ok := bytes.CutPrefix(b, []byte(streamKey))
+	if !ok || len(b) < 4 {
 		return false
 	}
 	switch string(b[:4]) {
@@ -210,39 +188,32 @@ func (d *JSONDecoder) canonical(b []byte, e *Entry) bool {
 	}
 	b = b[4:]
 	e.Attrs = nil
-	if bytes.HasPrefix(b, attrsKey) {
-		at := bytes.LastIndex(b, timeKey)
+	if bytes.HasPrefix(b, []byte(attrsKey)) {
+		at := bytes.LastIndex(b, []byte(timeKey))
 		if at < 0 || !d.setAttrs(b[len(attrsKey):at], e) {
 			return false
 		}
 		b = b[at:]
 	}
-	if b, ok = bytes.CutPrefix(b, timeKey); !ok {
+	if b, ok = bytes.CutPrefix(b, []byte(timeKey)); !ok {
 		return false
 	}
-	if b, ok = bytes.CutSuffix(b, []byte(`"}`)); !ok {
-		return false
-	}
-	e.Line = text
-	return d.setTime(b, e)
+	b, ok = bytes.CutSuffix(b, []byte(`"}`))
+	return ok && d.setTime(b, e)
 }
 
-// text decodes the string that b begins with, behind its first quote.
-func (d *JSONDecoder) text(b []byte, e *Entry) (text, rest []byte, ok bool) {
-	end := closingQuote(b)
-	if end < 0 {
-		return nil, nil, false
+// setText decodes the text of an entry.
+func (d *JSONDecoder) setText(text []byte, e *Entry) bool {
+	line, whole := bytes.CutSuffix(text, []byte(newline))
+	if bytes.IndexByte(line, '\\') >= 0 {
+		var ok bool
+		if d.scratch, ok = appendUnescaped(d.scratch[:0], text); !ok {
+			return false
+		}
+		line, whole = bytes.CutSuffix(d.scratch, []byte{'\n'})
 	}
-	text, rest = b[:end], b[end+1:]
-	line, whole := bytes.CutSuffix(text, newline)
-	if bytes.IndexByte(line, '\\') < 0 {
-		e.Partial = !whole
-		return line, rest, true
-	}
-	d.scratch, ok = appendUnescaped(d.scratch[:0], text)
-	line, whole = bytes.CutSuffix(d.scratch, []byte{'\n'})
-	e.Partial = !whole
-	return line, rest, ok
+	e.Line, e.Partial = line, !whole
+	return true
 }
 
 // closingQuote returns where the first quote is that no backslash escapes.
@@ -263,80 +234,6 @@ func closingQuote(b []byte) int {
 		}
 		at++
 	}
-}
-
-func appendUnescaped(dst, s []byte) ([]byte, bool) {
-	for {
-		i := bytes.IndexByte(s, '\\')
-		if i < 0 {
-			return append(dst, s...), true
-		}
-		dst = append(dst, s[:i]...)
-		if i+1 >= len(s) {
-			return dst, false
-		}
-		c := s[i+1]
-		s = s[i+2:]
-		switch c {
-		case '"', '\\', '/':
-			dst = append(dst, c)
-		case 'n':
-			dst = append(dst, '\n')
-		case 't':
-			dst = append(dst, '\t')
-		case 'r':
-			dst = append(dst, '\r')
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'u':
-			r, n := codePoint(s)
-			if n == 0 {
-				return dst, false
-			}
-			dst, s = utf8.AppendRune(dst, r), s[n:]
-		default:
-			return dst, false
-		}
-	}
-}
-
-// codePoint decodes the four digits behind a \u, and the second half of a
-// surrogate pair; n is 0 when they are none.
-func codePoint(s []byte) (r rune, n int) {
-	r, ok := hex4(s)
-	if !ok {
-		return 0, 0
-	}
-	if utf16.IsSurrogate(r) && len(s) >= 10 && s[4] == '\\' && s[5] == 'u' {
-		if r2, ok := hex4(s[6:]); ok {
-			if pair := utf16.DecodeRune(r, r2); pair != utf8.RuneError {
-				return pair, 10
-			}
-		}
-	}
-	return r, 4
-}
-
-func hex4(s []byte) (r rune, ok bool) {
-	if len(s) < 4 {
-		return 0, false
-	}
-	for _, c := range s[:4] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		case 'A' <= c && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	return r, true
 }
 
 func (d *JSONDecoder) setAttrs(raw []byte, e *Entry) bool {
