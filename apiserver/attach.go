@@ -142,6 +142,9 @@ func (s *Server) containerAttachWS(ctx context.Context, r *request) (response, e
 		var failed error
 		server := websocket.Server{Handler: func(ws *websocket.Conn) {
 			ws.PayloadType = websocket.BinaryFrame
+			if !r.since("1.28") {
+				ws.PayloadType = websocket.TextFrame
+			}
 			if failed = past.write(ctx, ws, false); failed != nil || !r.flag("stream") {
 				return
 			}

@@ -7,7 +7,6 @@ import (
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
@@ -64,6 +63,12 @@ type info149 struct {
 	BridgeNfIP6tables bool `json:"BridgeNfIp6tables"`
 }
 
+// info141 is system.Info up to API 1.41.
+type info141 struct {
+	info148
+	KernelMemory, KernelMemoryTCP bool // limits of memory that cgroup v2 does not tell apart
+}
+
 // info148 is system.Info up to API 1.48.
 type info148 struct {
 	info149
@@ -73,7 +78,7 @@ type info148 struct {
 
 // info124 is system.Info of API 1.24.
 type info124 struct {
-	info148
+	info141
 	ExecutionDriver string
 }
 
@@ -95,40 +100,48 @@ func infoFor(r *request, info system.Info) any {
 		InitCommit:       newCommit148(info.InitCommit),
 		RegistryConfig:   registries148{ServiceConfig: info.RegistryConfig},
 	}
-	if r.since("1.25") {
+	if r.since("1.42") {
 		return old148
+	}
+	old141 := info141{info148: old148}
+	if r.since("1.25") {
+		return old141
 	}
 	var names []string // without "name=" and options
 	for _, o := range info.SecurityOptions {
 		name, _, _ := strings.Cut(strings.TrimPrefix(o, "name="), ",")
 		names = append(names, name)
 	}
-	old148.SecurityOptions = names
-	return info124{old148, "<not supported>"}
+	old141.SecurityOptions = names
+	return info124{old141, "<not supported>"}
 }
 
 // diskUsage152 is what GET /system/df answered up to API 1.52.
 type diskUsage152 struct {
-	LayersSize int64
-	Images     []image.Summary
-	Containers []container.Summary
-	Volumes    []volume.Volume
-	BuildCache []build.CacheRecord
+	LayersSize  int64
+	Images      any
+	Containers  []container.Summary
+	Volumes     []volume.Volume
+	BuildCache  []build.CacheRecord
+	BuilderSize *int64 `json:",omitempty"` // up to 1.41
 }
 
-func newDiskUsage152(u system.DiskUsage) *diskUsage152 {
+func newDiskUsage152(r *request, u system.DiskUsage) *diskUsage152 {
 	old := &diskUsage152{}
 	if u.ImageUsage != nil {
-		old.LayersSize, old.Images = u.ImageUsage.TotalSize, u.ImageUsage.Items
+		old.LayersSize, old.Images = u.ImageUsage.TotalSize, imagesFor(r, u.ImageUsage.Items)
 	}
 	if u.ContainerUsage != nil {
-		old.Containers = u.ContainerUsage.Items
+		old.Containers = containersFor(r, u.ContainerUsage.Items)
 	}
 	if u.VolumeUsage != nil {
 		old.Volumes = u.VolumeUsage.Items
 	}
 	if u.BuildCacheUsage != nil {
 		old.BuildCache = u.BuildCacheUsage.Items
+	}
+	if !r.since("1.42") {
+		old.BuilderSize = new(int64)
 	}
 	return old
 }
@@ -137,12 +150,12 @@ func newDiskUsage152(u system.DiskUsage) *diskUsage152 {
 // are listed with verbose, and up to 1.51 always; 1.52 answers both ways.
 func diskUsageFor(r *request, u system.DiskUsage) any {
 	if !r.since("1.52") {
-		return newDiskUsage152(u)
+		return newDiskUsage152(r, u)
 	}
 	verbose := r.flag("verbose")
 	var old *diskUsage152
 	if !r.since("1.53") && !verbose {
-		old = newDiskUsage152(u)
+		old = newDiskUsage152(r, u)
 	}
 	if !verbose {
 		u = withoutItems(u)

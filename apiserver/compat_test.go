@@ -8,10 +8,15 @@ import (
 	"testing"
 	"time"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	imagetypes "github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
+
+	"github.com/kelp-engine/kelp/image"
 )
 
 func at(version, query string) *request {
@@ -34,6 +39,16 @@ func shape(t *testing.T, v any) map[string]any {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// hasMember says whether there is "member" or "member.member".
+func hasMember(s map[string]any, path string) bool {
+	first, second, nested := strings.Cut(path, ".")
+	v, ok := s[first]
+	if nested && ok {
+		_, ok = v.(map[string]any)[second]
+	}
+	return ok
 }
 
 func TestEventShapes(t *testing.T) {
@@ -60,23 +75,95 @@ func TestInfoShapes(t *testing.T) {
 		"1.56": {"BridgeNfIptables": false, "ExecutionDriver": false, "RuncCommit.Expected": false, "RegistryConfig.AllowNondistributableArtifactsCIDRs": false},
 		"1.49": {"BridgeNfIptables": true, "BridgeNfIp6tables": true, "ExecutionDriver": false, "RuncCommit.Expected": false},
 		"1.48": {"BridgeNfIptables": true, "RuncCommit.Expected": true, "RuncCommit.ID": true, "RegistryConfig.AllowNondistributableArtifactsCIDRs": true, "RegistryConfig.Mirrors": true},
+		"1.42": {"KernelMemory": false},
+		"1.41": {"KernelMemory": true, "KernelMemoryTCP": true},
 		"1.24": {"ExecutionDriver": true, "RuncCommit.Expected": true, "BridgeNfIptables": true},
 	} {
 		s := shape(t, infoFor(at(version, ""), info))
 		for path, there := range want {
-			first, second, nested := strings.Cut(path, ".")
-			v, ok := s[first]
-			if nested {
-				_, ok = v.(map[string]any)[second]
-			}
-			if ok != there {
-				t.Errorf("%s: %s: there is %v, want %v", version, path, ok, there)
+			if hasMember(s, path) != there {
+				t.Errorf("%s: %s: there is %v, want %v", version, path, !there, there)
 			}
 		}
 	}
 	s := shape(t, infoFor(at("1.24", ""), info))
 	if got := s["SecurityOptions"].([]any); len(got) != 2 || got[0] != "seccomp" || got[1] != "rootless" {
 		t.Errorf("1.24: security options %v", got)
+	}
+}
+
+func TestImageShapes(t *testing.T) {
+	im := imagetypes.InspectResponse{ID: "sha256:1", Size: 7, Config: &dockerspec.DockerOCIImageConfig{}}
+	made := &image.Image{Parent: "sha256:0", DockerVersion: "20"}
+	for version, want := range map[string]map[string]bool{
+		"1.51": {"Parent": true, "Author": true, "Config.Cmd": true, "Config.Hostname": false, "Container": false, "VirtualSize": false, "Created": false},
+		"1.49": {"Config.Hostname": true, "Config.Tty": true, "Config.Env": true, "ContainerConfig": false},
+		"1.44": {"Container": true, "ContainerConfig.Image": true, "Created": false},
+		"1.43": {"VirtualSize": true, "Created": true, "DockerVersion": true},
+	} {
+		s := shape(t, imageFor(at(version, ""), im, made))
+		for path, there := range want {
+			if hasMember(s, path) != there {
+				t.Errorf("%s: %s: there is %v, want %v", version, path, !there, there)
+			}
+		}
+		if s["Parent"] != "sha256:0" || s["DockerVersion"] != "20" {
+			t.Errorf("%s: %v", version, s)
+		}
+	}
+	list := []imagetypes.Summary{{ID: "sha256:1", Size: 7, RepoTags: []string{}, RepoDigests: []string{}}}
+	for version, want := range map[string]string{
+		"1.44": `"RepoTags":[]`, "1.43": `"VirtualSize":7`, "1.42": `"RepoTags":["<none>:<none>"]`,
+	} {
+		var text strings.Builder
+		enc := json.NewEncoder(&text)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(imagesFor(at(version, ""), list)); err != nil || !strings.Contains(text.String(), want) {
+			t.Errorf("%s: no %s in %s", version, want, text.String())
+		}
+	}
+}
+
+func TestContainerShapes(t *testing.T) {
+	const id = "0123456789abcdef"
+	full := func() *container.InspectResponse {
+		return &container.InspectResponse{
+			ID: id, Config: &container.Config{},
+			NetworkSettings: &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{
+				"bridge": {EndpointID: "e", MacAddress: network.HardwareAddr{2, 0, 0, 0, 0, 1}}, "mine": {Aliases: []string{"web"}},
+			}},
+		}
+	}
+	for version, want := range map[string]map[string]bool{
+		"1.52": {"NetworkSettings.EndpointID": false, "Config.OnBuild": false, "Config.MacAddress": false},
+		"1.51": {"NetworkSettings.EndpointID": true, "NetworkSettings.Bridge": true, "Config.OnBuild": true, "Config.MacAddress": false},
+		"1.43": {"Config.MacAddress": true, "NetworkSettings.MacAddress": true},
+	} {
+		s := shape(t, inspectFor(at(version, ""), full()))
+		for path, there := range want {
+			if hasMember(s, path) != there {
+				t.Errorf("%s: %s: there is %v, want %v", version, path, !there, there)
+			}
+		}
+	}
+	for version, want := range map[string]int{"1.45": 1, "1.44": 2} {
+		i := full()
+		s := shape(t, inspectFor(at(version, ""), i))
+		nets := s["NetworkSettings"].(map[string]any)["Networks"].(map[string]any)
+		if got := nets["mine"].(map[string]any)["Aliases"].([]any); len(got) != want {
+			t.Errorf("%s: aliases %v", version, got)
+		}
+		if nets["bridge"].(map[string]any)["Aliases"] != nil || len(i.NetworkSettings.Networks["mine"].Aliases) != 1 {
+			t.Errorf("%s: the shape changed what it must not", version)
+		}
+	}
+	rows := []container.Summary{{Health: &container.HealthSummary{}}}
+	rows[0].HostConfig.Annotations = map[string]string{"a": "b"}
+	if r := containersFor(at("1.52", ""), rows)[0]; r.Health == nil || r.HostConfig.Annotations == nil {
+		t.Error("1.52: members are missing")
+	}
+	if r := containersFor(at("1.45", ""), rows)[0]; r.Health != nil || r.HostConfig.Annotations != nil {
+		t.Error("1.45: members that came later")
 	}
 }
 

@@ -2,11 +2,15 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"runtime"
 
 	types "github.com/moby/moby/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kelp-engine/kelp/engine/container"
+	"github.com/kelp-engine/kelp/image/transfer"
 )
 
 var containerRoutes = []route{
@@ -27,14 +31,48 @@ func (s *Server) containerCreate(ctx context.Context, r *request) (response, err
 	if err := r.decode(&req); err != nil {
 		return nil, err
 	}
-	id, warnings, err := s.engine.Containers.Create(ctx, r.query("name"), req.current())
+	current, old, err := req.current(r)
 	if err != nil {
 		return nil, err
 	}
-	if warnings == nil {
-		warnings = []string{}
+	mismatch, err := s.checkCreatePlatform(ctx, r, current.Config)
+	if err != nil {
+		return nil, err
 	}
-	return created(types.CreateResponse{ID: id, Warnings: warnings}), nil
+	id, warnings, err := s.engine.Containers.Create(ctx, r.query("name"), current)
+	if err != nil {
+		return nil, err
+	}
+	all := append([]string{}, mismatch...) // never null
+	return created(types.CreateResponse{ID: id, Warnings: append(append(all, old...), warnings...)}), nil
+}
+
+// checkCreatePlatform refuses an image for another platform than that of the
+// query, upon which clients pull the right one. Without one in the query an
+// image that is not for this machine is warned about.
+func (s *Server) checkCreatePlatform(ctx context.Context, r *request, config *types.Config) (warnings []string, err error) {
+	if config == nil {
+		return nil, nil
+	}
+	var want *ocispec.Platform
+	if r.since("1.41") {
+		if want, err = onePlatform(r); err != nil {
+			return nil, err
+		}
+	}
+	im, err := s.engine.Images.Resolve(ctx, config.Image)
+	if err != nil {
+		return nil, err
+	}
+	if want != nil {
+		return nil, checkPlatform(config.Image, im.Platform, want)
+	}
+	host := ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
+	if im.Platform.Architecture == "" || transfer.MatchesPlatform(im.Platform, host) {
+		return nil, nil
+	}
+	return []string{fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested",
+		transfer.PlatformText(im.Platform), transfer.PlatformText(host))}, nil
 }
 
 // containerStart serves POST /containers/{ref}/start.
@@ -44,7 +82,10 @@ func (s *Server) containerStart(ctx context.Context, r *request) (response, erro
 
 // stopOptions reads what stop and restart have in common.
 func stopOptions(r *request) (container.StopOptions, error) {
-	o := container.StopOptions{Signal: r.query("signal")}
+	var o container.StopOptions
+	if r.since("1.42") {
+		o.Signal = r.query("signal")
+	}
 	if !r.has("t") {
 		return o, nil
 	}

@@ -34,7 +34,7 @@ func (s *Server) containerList(ctx context.Context, r *request) (response, error
 	if err != nil {
 		return nil, err
 	}
-	return ok(listShim(r, rows)), nil
+	return ok(containersFor(r, rows)), nil
 }
 
 // containerInspect serves GET /containers/{ref}/json.
@@ -44,7 +44,7 @@ func (s *Server) containerInspect(_ context.Context, r *request) (response, erro
 		return nil, err
 	}
 	i.ExecIDs = s.engine.Execs.Of(i.ID)
-	return ok(inspectShim(r, i)), nil
+	return ok(inspectFor(r, i)), nil
 }
 
 // containerTop serves GET /containers/{ref}/top.
@@ -76,11 +76,14 @@ func (s *Server) containerUpdate(ctx context.Context, r *request) (response, err
 	if err := r.decode(&u); err != nil {
 		return nil, err
 	}
+	if !r.since("1.40") {
+		u.PidsLimit = nil
+	}
 	warnings, err := s.engine.Containers.Update(ctx, r.ref(), u)
 	if err != nil {
 		return nil, err
 	}
-	return ok(types.UpdateResponse{Warnings: warnings}), nil
+	return ok(types.UpdateResponse{Warnings: append([]string{}, warnings...)}), nil
 }
 
 // containerPrune serves POST /containers/prune.

@@ -3,7 +3,6 @@ package apiserver
 import (
 	"context"
 
-	imagetypes "github.com/moby/moby/api/types/image"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -17,6 +16,7 @@ var imageRoutes = []route{
 	{"POST", "/images/prune", (*Server).imagePrune},
 	{"GET", "/images/{ref:.+}/json", (*Server).imageInspect},
 	{"GET", "/images/{ref:.+}/history", (*Server).imageHistory},
+	{"GET", "/images/{ref:.+}/attestations", (*Server).imageAttestations},
 	{"POST", "/images/{ref:.+}/tag", (*Server).imageTag},
 	{"DELETE", "/images/{ref:.+}", (*Server).imageRemove},
 }
@@ -27,33 +27,16 @@ func (s *Server) imageList(ctx context.Context, r *request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if name := r.query("filter"); name != "" && !r.since("1.28") {
+	if name := r.query("filter"); name != "" && !r.since("1.41") {
 		f["reference"] = append(f["reference"], name)
 	}
 	list, err := s.engine.Images.List(ctx, image.ListOptions{
-		All: r.flag("all"), Filters: f, SharedSize: r.flag("shared-size"), Containers: r.flag("shared-size"),
+		All: r.flag("all"), Filters: f, SharedSize: r.since("1.42") && r.flag("shared-size"), Containers: r.since("1.51"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if !r.since("1.44") {
-		return ok(oldSummaries(list)), nil
-	}
-	return ok(list), nil
-}
-
-// oldSummary is an image before API 1.44, with its size twice.
-type oldSummary struct {
-	imagetypes.Summary
-	VirtualSize int64
-}
-
-func oldSummaries(list []imagetypes.Summary) []oldSummary {
-	old := make([]oldSummary, len(list))
-	for i, im := range list {
-		old[i] = oldSummary{im, im.Size}
-	}
-	return old
+	return ok(imagesFor(r, list)), nil
 }
 
 // imageInspect serves GET /images/{name}/json.
@@ -72,13 +55,14 @@ func (s *Server) imageInspect(ctx context.Context, r *request) (response, error)
 	if err := checkPlatform(r.ref(), ocispec.Platform{OS: im.Os, Architecture: im.Architecture, Variant: im.Variant}, want); err != nil {
 		return nil, err
 	}
-	if !r.since("1.44") {
-		return ok(struct {
-			imagetypes.InspectResponse
-			VirtualSize int64
-		}{im, im.Size}), nil
+	if r.since("1.52") {
+		return ok(im), nil
 	}
-	return ok(im), nil
+	made, err := s.engine.Images.Resolve(ctx, im.ID)
+	if err != nil {
+		return nil, err
+	}
+	return ok(imageFor(r, im, made)), nil
 }
 
 // imageHistory serves GET /images/{name}/history.
@@ -101,6 +85,23 @@ func (s *Server) imageHistory(ctx context.Context, r *request) (response, error)
 		return nil, err
 	}
 	return ok(h), nil
+}
+
+// imageAttestations serves GET /images/{name}/attestations: as an engine whose
+// image store does not keep them.
+func (s *Server) imageAttestations(ctx context.Context, r *request) (response, error) {
+	want, err := onePlatform(r)
+	if err != nil {
+		return nil, err
+	}
+	im, err := s.engine.Images.Resolve(ctx, r.ref())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPlatform(r.ref(), im.Platform, want); err != nil {
+		return nil, err
+	}
+	return nil, fault.NotImplemented("image attestations are not supported by the image store")
 }
 
 // imageTag serves POST /images/{name}/tag.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -33,7 +34,27 @@ func (s *Server) networkList(_ context.Context, r *request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ok(list), nil
+	if r.since("1.28") {
+		return ok(list), nil
+	}
+	return s.networksWithContainers(list)
+}
+
+// networksWithContainers answers a list as before 1.28, when it told what
+// inspecting each network tells.
+func (s *Server) networksWithContainers(list []network.Summary) (response, error) {
+	old := []network.Inspect{}
+	for _, n := range list {
+		inspected, err := s.engine.Networks.Inspect(n.ID)
+		if errdefs.IsNotFound(err) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		old = append(old, inspected)
+	}
+	return ok(old), nil
 }
 
 // networkCreate serves POST /networks/create.
@@ -57,6 +78,9 @@ func (s *Server) networkInspect(_ context.Context, r *request) (response, error)
 	n, err := s.engine.Networks.Inspect(r.ref())
 	if err != nil {
 		return nil, err
+	}
+	if !r.since("1.52") {
+		n.Status = nil
 	}
 	return ok(n), nil
 }

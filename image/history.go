@@ -77,7 +77,7 @@ func (s catalog) Inspect(ctx context.Context, ref string) (imagetypes.InspectRes
 		return imagetypes.InspectResponse{}, err
 	}
 	r := imagetypes.InspectResponse{
-		ID: im.ID, RepoTags: im.RepoTags, RepoDigests: im.RepoDigests,
+		ID: im.ID, RepoTags: notNull(im.RepoTags), RepoDigests: notNull(im.RepoDigests),
 		Comment: im.Comment, Author: im.Author, Config: &im.Config,
 		Architecture: im.Platform.Architecture, Variant: im.Platform.Variant,
 		Os: im.Platform.OS, OsVersion: im.Platform.OSVersion, Size: im.Size,

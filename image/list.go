@@ -95,13 +95,21 @@ func (s catalog) images() ([]*Image, layerIndex, error) {
 
 func summary(im *Image) imagetypes.Summary {
 	sum := imagetypes.Summary{
-		ID: im.ID, ParentID: im.Parent, RepoTags: im.RepoTags, RepoDigests: im.RepoDigests,
+		ID: im.ID, ParentID: im.Parent, RepoTags: notNull(im.RepoTags), RepoDigests: notNull(im.RepoDigests),
 		Size: im.Size, SharedSize: -1, Containers: -1, Labels: im.Config.Labels,
 	}
 	if !im.Created.IsZero() {
 		sum.Created = im.Created.Unix()
 	}
 	return sum
+}
+
+// notNull is a list that JSON has as [] when it is empty.
+func notNull(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
 }
 
 // sharing counts the images that stand on each layer.

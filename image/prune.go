@@ -29,6 +29,7 @@ func (s remover) Prune(ctx context.Context, f filter.Args) (imagetypes.PruneRepo
 	if err != nil {
 		return report, err
 	}
+	report.ImagesDeleted = []imagetypes.DeleteResponse{}
 	before, err := s.layerSizes()
 	if err != nil {
 		return report, err

@@ -15,7 +15,7 @@ import (
 
 // FilterKeys are the keys that ListOptions.Filter may have.
 var FilterKeys = []string{
-	"ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation",
+	"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation",
 	"label", "name", "network", "publish", "since", "status", "volume",
 }
 
@@ -95,6 +95,7 @@ func (m *matcher) matches(r *Record) bool {
 		m.byID(r.ID) &&
 		(m.byName(r.Name) || m.byName("/"+r.Name)) &&
 		f.Labels("label", r.Config.Labels) &&
+		f.Labels("annotation", r.HostConfig.Annotations) &&
 		f.Exact("status", string(r.apiState())) &&
 		f.Exact("health", string(healthSummary(r.Health).Status)) &&
 		(m.before.IsZero() || r.Created.Before(m.before)) &&

@@ -124,13 +124,18 @@ func (s *server) create(t *testing.T, config object) string {
 	if err := json.Unmarshal([]byte(a.body), &made); err != nil {
 		t.Fatal(err)
 	}
+	s.removeLater(t, "/containers/"+made.ID+"?force=1&v=1")
+	return made.ID
+}
+
+// removeLater deletes an object with the test.
+func (s *server) removeLater(t *testing.T, path string) {
 	t.Cleanup(func() {
-		req, _ := http.NewRequest(http.MethodDelete, "http://kelp/containers/"+made.ID+"?force=1&v=1", nil)
+		req, _ := http.NewRequest(http.MethodDelete, "http://kelp"+path, nil)
 		if resp, err := s.http.Do(req); err == nil {
 			resp.Body.Close()
 		}
 	})
-	return made.ID
 }
 
 // start creates and starts a container.
@@ -155,7 +160,7 @@ func (c *raw) Read(b []byte) (int, error) { return c.r.Read(b) }
 // hijack makes a request on a connection of its own and keeps it.
 func (s *server) hijack(t *testing.T, path string, header ...string) *raw {
 	t.Helper()
-	conn, err := net.Dial("unix", s.Socket)
+	conn, err := net.Dial("unix", s.Tapped)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,11 @@ func newKelp(t *testing.T) *harness.Kelp {
 	if err != nil {
 		t.Fatal(err)
 	}
+	answers := k.Judge()
 	t.Cleanup(func() {
+		for _, f := range answers.Faults() {
+			t.Error("the API's definition does not allow this answer: " + f)
+		}
 		if t.Failed() {
 			t.Log(k.Logs())
 		}
@@ -60,7 +64,7 @@ func docker(t *testing.T, k *harness.Kelp, args ...string) string {
 
 func dial(t *testing.T, k *harness.Kelp) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("unix", k.Socket)
+	conn, err := net.Dial("unix", k.Tapped)
 	if err != nil {
 		t.Fatal(err)
 	}

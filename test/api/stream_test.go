@@ -92,7 +92,7 @@ func testAttachPlain(t *testing.T, s *server) {
 
 func testWebsocket(t *testing.T, s *server) {
 	id := s.create(t, object{"Cmd": []string{"sh", "-c", "read x; echo out $x"}, "OpenStdin": true})
-	conn, err := net.Dial("unix", s.Socket)
+	conn, err := net.Dial("unix", s.Tapped)
 	if err != nil {
 		t.Fatal(err)
 	}

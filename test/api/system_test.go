@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func testPing(t *testing.T, s *server) {
@@ -42,8 +44,9 @@ func testVersions(t *testing.T, s *server) {
 	if _, err := fmt.Sscanf(v.APIVersion, "1.%d", &newest); err != nil {
 		t.Fatal(err)
 	}
+	paths := s.everyKind(t)
 	for minor := 24; minor <= newest; minor++ {
-		for _, path := range []string{"/containers/json?all=1", "/images/json", "/info", "/volumes", "/images/busybox/json"} {
+		for _, path := range paths { // each answer is held against that version's definition
 			s.do(t, "GET", fmt.Sprintf("/v1.%d%s", minor, path), nil).want(t, http.StatusOK)
 		}
 	}
@@ -52,6 +55,49 @@ func testVersions(t *testing.T, s *server) {
 		if !strings.Contains(a.body, "client version "+version+" is too ") {
 			t.Errorf("version %s: %s", version, a.body)
 		}
+	}
+}
+
+// everyKind makes an object of every kind and returns the paths that tell of
+// them.
+func (s *server) everyKind(t *testing.T) []string {
+	var made struct{ ID string }
+	decode := func(a answer) string {
+		t.Helper()
+		if err := json.Unmarshal([]byte(a.want(t, http.StatusCreated).body), &made); err != nil {
+			t.Fatal(err)
+		}
+		return made.ID
+	}
+	s.do(t, "POST", "/networks/create", object{"Name": "n1", "Labels": object{"a": "b"}}).want(t, http.StatusCreated)
+	s.removeLater(t, "/networks/n1")
+	s.do(t, "POST", "/volumes/create", object{"Name": "v1", "Labels": object{"a": "b"}}).want(t, http.StatusCreated)
+	s.removeLater(t, "/volumes/v1")
+	id := s.start(t, object{
+		"Cmd": []string{"sleep", "1000"}, "Labels": object{"a": "b"}, "ExposedPorts": object{"80/tcp": object{}},
+		"Healthcheck": object{"Test": []string{"CMD", "true"}, "Interval": 1e9},
+		"HostConfig": object{
+			"NetworkMode": "n1", "Binds": []string{"v1:/v1"}, "ExtraHosts": []string{"h:192.0.2.1"}, "Tmpfs": object{"/t": ""},
+			"PortBindings": object{"80/tcp": []object{{"HostIp": "127.0.0.1", "HostPort": ""}}}, "Annotations": object{"a": "b"},
+			"Ulimits": []object{{"Name": "nofile", "Soft": 100, "Hard": 200}}, "Sysctls": object{"net.ipv4.ip_forward": "0"},
+			"Devices": []object{{"PathOnHost": "/dev/null", "PathInContainer": "/dev/nil", "CgroupPermissions": "rwm"}},
+		},
+		"NetworkingConfig": object{"EndpointsConfig": object{"n1": object{"Aliases": []string{"other"}}}},
+	})
+	ended := s.start(t, object{"Cmd": []string{"true"}})
+	s.do(t, "POST", "/containers/"+ended+"/wait", nil).want(t, http.StatusOK)
+	exec := decode(s.do(t, "POST", "/containers/"+id+"/exec", object{"Cmd": []string{"true"}}))
+	image := decode(s.do(t, "POST", "/commit?container="+ended+"&repo=made&author=me&comment=why", object{}))
+	s.removeLater(t, "/images/"+image)
+	s.do(t, "POST", "/containers/"+id+"/pause", nil)
+	s.do(t, "POST", "/containers/"+id+"/unpause", nil)
+	return []string{
+		"/_ping", "/version", "/info", "/system/df", "/system/df?type=image", "/system/df?verbose=1",
+		"/containers/json?all=1&size=1", "/containers/" + id + "/json?size=1", "/containers/" + ended + "/json",
+		"/containers/" + id + "/top", "/containers/" + id + "/changes", "/containers/" + ended + "/logs?stdout=1",
+		"/exec/" + exec + "/json", "/events?since=1&until=" + strconv.FormatInt(time.Now().Unix()+1, 10),
+		"/images/json?all=1&shared-size=1", "/images/" + image + "/json", "/images/made/history",
+		"/networks", "/networks/n1", "/networks/none", "/volumes", "/volumes/v1", "/plugins",
 	}
 }
 

@@ -30,6 +30,8 @@ type Kelp struct {
 	Home, RuntimeDir, DataRoot string
 	// Socket is the path of the Engine API.
 	Socket string
+	// Tapped is the path that clients should use: Socket, or one on the way to it.
+	Tapped string
 	// Env is the environment of kelp and of its clients.
 	Env []string
 
@@ -38,6 +40,8 @@ type Kelp struct {
 	before *snapshot     // taken when the keeper of userNS was idle
 	userNS string
 	cgroup *os.File // that the daemon is started in, nil for none
+
+	answers *Answers // nil: they are not looked at
 }
 
 // New makes the directories for a kelp. Close removes them.
@@ -53,6 +57,7 @@ func New() (*Kelp, error) {
 	k := &Kelp{Dir: dir, Home: filepath.Join(dir, "home"), RuntimeDir: filepath.Join(dir, "run")}
 	k.DataRoot = filepath.Join(k.Home, ".local", "share", "kelp")
 	k.Socket = filepath.Join(k.RuntimeDir, "kelp", "docker.sock")
+	k.Tapped = k.Socket
 	for _, d := range []string{k.Home, k.RuntimeDir} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return nil, err
@@ -69,6 +74,14 @@ func New() (*Kelp, error) {
 		"LC_ALL=C",
 	)
 	return k, nil
+}
+
+// Judge holds every answer that clients get through the socket Tapped, or by
+// HTTP, against the API's definition. It must be called before Start.
+func (k *Kelp) Judge() *Answers {
+	k.Tapped = filepath.Join(k.Dir, "tap.sock")
+	k.answers = &Answers{path: k.Tapped, target: k.Socket}
+	return k.answers
 }
 
 // Binary returns the path of the kelp under test.
@@ -125,6 +138,9 @@ func (k *Kelp) Start(ctx context.Context, args ...string) error {
 		k.dumpStacks()
 		return err
 	}
+	if err := k.answers.listen(); err != nil {
+		return err
+	}
 	return k.observe(ctx)
 }
 
@@ -167,7 +183,7 @@ func (k *Kelp) WaitReady(ctx context.Context) error {
 func (k *Kelp) HTTP() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", k.Socket)
+			return new(net.Dialer).DialContext(ctx, "unix", k.answers.way(k.Socket))
 		},
 		MaxIdleConnsPerHost: 16,
 	}}
@@ -249,6 +265,7 @@ func (k *Kelp) Stop(ctx context.Context) error {
 
 // gone returns when no process of this kelp is left.
 func (k *Kelp) gone(ctx context.Context) error {
+	k.answers.Close()
 	if k.ended != nil {
 		if err := k.until(ctx, "kelp daemon ends", func() error {
 			select {

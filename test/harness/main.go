@@ -20,6 +20,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/test/apidef"
 )
 
 // Environment of a test binary that Main has started as the test user.
@@ -85,6 +87,9 @@ func prepare(base string, more []func(bin string) error) error {
 			return err
 		}
 	}
+	if err := copyDefinitions(filepath.Join(base, "api")); err != nil {
+		return err
+	}
 	peers, err := filepath.Glob(filepath.Join(root, "bin", "peers", "*")) // what benchmarks compare with
 	if err != nil {
 		return err
@@ -114,6 +119,27 @@ func Program(name, pkg string) func(bin string) error {
 
 // ProgramPath is where a program is that Main has built.
 func ProgramPath(name string) string { return filepath.Join(filepath.Dir(Binary()), name) }
+
+// copyDefinitions puts the API's definitions where every user can read them.
+func copyDefinitions(dir string) error {
+	from, err := apidef.Dir()
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(from, "v1.*.yaml"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := copyFile(f, filepath.Join(dir, filepath.Base(f)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func repositoryRoot() (string, error) {
 	dir, err := os.Getwd()

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,7 @@ type scriptKey struct{}
 // script is the state of one running script.
 type script struct {
 	kelp       *Kelp
+	answers    *Answers
 	registries []func() error
 	ctx        context.Context
 }
@@ -83,10 +85,11 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &script{kelp: k, ctx: ctx}
+	s := &script{kelp: k, ctx: ctx, answers: k.Judge()}
 	env.Values[scriptKey{}] = s
 	env.Vars = append(env.Vars, k.Env...)
-	env.Vars = append(env.Vars, "BUSYBOX="+busybox, "DATA_ROOT="+k.DataRoot, "RUN="+k.RuntimeDir)
+	env.Vars = append(env.Vars, "BUSYBOX="+busybox, "DATA_ROOT="+k.DataRoot, "RUN="+k.RuntimeDir,
+		"DOCKER_HOST=unix://"+k.Tapped)
 	t := env.T()
 	env.Defer(func() {
 		defer cancel()
@@ -113,6 +116,9 @@ func failed(t testscript.T) bool {
 func (s *script) finish(failed bool) error {
 	for _, closeRegistry := range s.registries {
 		_ = closeRegistry()
+	}
+	if faults := s.answers.Faults(); len(faults) > 0 && !failed {
+		return fmt.Errorf("answers that the API's definition does not allow:\n%s", strings.Join(faults, "\n"))
 	}
 	if failed || s.kelp.userNS == "" || len(processesIn(s.kelp.userNS)) == 0 {
 		return nil
@@ -183,6 +189,7 @@ func verdict(ts *testscript.TestScript, neg bool, err error) {
 // program returns the command that runs name in the script's environment.
 func program(name string) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
+		ts.Check(of(ts).answers.listen()) // a kelp may have been started without kelpd
 		verdict(ts, neg, ts.Exec("timeout", append([]string{"--kill-after=5", commandLimit, name}, args...)...))
 	}
 }
