@@ -47,7 +47,7 @@ demo: build ## run a container from the embedded image as an ordinary user
 	@hack/setup-test-user
 	@hack/demo
 
-bench: build ## compare with runc, crun and podman where installed
+bench: build ## compare with runc, crun, podman, pasta and slirp4netns where installed
 	@hack/setup-test-user
 	@GO="$(GO)" hack/bench-peers
 	$(GO) test -count=1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./test/bench

@@ -65,16 +65,19 @@ type core struct {
 	policy policy
 	stack  *stack.Stack
 	dialer net.Dialer
+	// congestion is the host's algorithm of TCP.
+	congestion string
 	// tasks are all goroutines but those of the stack.
 	tasks sync.WaitGroup
 }
 
 // NewEgress starts to serve the uplink.
 func NewEgress(cfg EgressConfig) (*Egress, error) {
-	c := &core{cfg: cfg, log: cfg.Log, policy: policy{reachesHost: cfg.ReachesHost}}
+	c := &core{cfg: cfg, log: cfg.Log, policy: policy{reachesHost: cfg.ReachesHost}, congestion: hostCongestion()}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	c.dialer.Control = beginLocal
 	c.dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount}
 	ep, err := newWire(cfg.Uplink)
 	if err != nil {

@@ -79,12 +79,15 @@ func bindError(host netip.AddrPort, err error) error {
 func listenConfig(network string) net.ListenConfig {
 	lc := net.ListenConfig{}
 	lc.SetMultipathTCP(false)
-	if strings.HasSuffix(network, "6") {
-		lc.Control = func(_, _ string, c syscall.RawConn) error {
-			var err error
-			ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1) })
-			return errors.Join(ctl, err)
+	lc.Control = func(_, _ string, c syscall.RawConn) (err error) {
+		if strings.HasPrefix(network, "tcp") {
+			err = beginLocal(network, "", c)
 		}
+		if strings.HasSuffix(network, "6") {
+			ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1) })
+			err = errors.Join(ctl, err)
+		}
+		return err
 	}
 	return lc
 }

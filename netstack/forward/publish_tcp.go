@@ -23,6 +23,8 @@ type publishedTCP struct {
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup
 	slots    chan struct{}
+	// congestion is the host's algorithm of TCP.
+	congestion string
 
 	mu   sync.Mutex
 	open map[*relay]struct{}
@@ -36,12 +38,13 @@ func publishTCP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, n
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &publishedTCP{
-		to:       to,
-		log:      log,
-		listener: l.(*net.TCPListener),
-		cancel:   cancel,
-		slots:    make(chan struct{}, maxInbound),
-		open:     map[*relay]struct{}{},
+		to:         to,
+		log:        log,
+		listener:   l.(*net.TCPListener),
+		cancel:     cancel,
+		slots:      make(chan struct{}, maxInbound),
+		congestion: hostCongestion(),
+		open:       map[*relay]struct{}{},
 	}
 	p.tasks.Go(func() { p.accept(ctx) })
 	return p, unmapped(l.Addr().(*net.TCPAddr).AddrPort()), nil
@@ -84,6 +87,7 @@ func (p *publishedTCP) accept(ctx context.Context) {
 
 // serve carries one client's connection.
 func (p *publishedTCP) serve(ctx context.Context, client *net.TCPConn) {
+	settle(client, p.congestion)
 	inner, err := p.dial(ctx, client)
 	if err != nil {
 		p.log.Debug("cannot reach a published port's container", "port", p.listener.Addr(), "error", err)

@@ -127,6 +127,9 @@ func (t *tcpFlows) dial(ctx context.Context, tid stack.TransportEndpointID, pkt 
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := t.dialer.DialContext(ctx, "tcp", target.String())
+	if err == nil {
+		settle(conn.(*net.TCPConn), t.congestion)
+	}
 	t.mu.Lock()
 	delete(t.dialing, id)
 	closed := t.closed
