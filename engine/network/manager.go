@@ -110,6 +110,12 @@ func New(o Options) (*Manager, error) {
 	for id, err := range broken {
 		slog.Error("cannot read a network's record", "network", id, "error", err)
 	}
+	for id, r := range all {
+		if err := r.check(id); err != nil {
+			slog.Error("a network's record is damaged; it stays as it is", "network", id, "error", err)
+			delete(all, id)
+		}
+	}
 	t.networks = all
 	if err := t.makePredefined(); err != nil {
 		return nil, err

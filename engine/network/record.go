@@ -3,6 +3,7 @@ package network
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"net/netip"
 	"strconv"
@@ -52,6 +53,19 @@ func newRecord(name, driver string) *Record {
 		ID: newID(), Name: name, Created: time.Now().UTC(), Driver: driver,
 		IPAM: network.IPAM{Driver: "default"},
 	}
+}
+
+// check refuses a record that nobody can have written on purpose.
+func (r *Record) check(id string) error {
+	if r.ID != id || r.Name == "" || r.Driver == "" {
+		return fmt.Errorf("it is that of network %q with the id %q and the driver %q", r.Name, r.ID, r.Driver)
+	}
+	for _, c := range r.IPAM.Config {
+		if !c.Subnet.IsValid() || c.IPRange.IsValid() && (c.IPRange.Bits() < c.Subnet.Bits() || !c.Subnet.Contains(c.IPRange.Addr())) {
+			return fmt.Errorf("it has the subnet %s with the range %s", c.Subnet, c.IPRange)
+		}
+	}
+	return nil
 }
 
 func newID() string {

@@ -63,6 +63,7 @@ type core struct {
 	cfg    EgressConfig
 	log    *slog.Logger
 	policy policy
+	wire   *wire
 	stack  *stack.Stack
 	dialer net.Dialer
 	// congestion is the host's algorithm of TCP.
@@ -79,11 +80,11 @@ func NewEgress(cfg EgressConfig) (*Egress, error) {
 	}
 	c.dialer.Control = beginLocal
 	c.dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount}
-	ep, err := newWire(cfg.Uplink)
-	if err != nil {
+	var err error
+	if c.wire, err = newWire(cfg.Uplink); err != nil {
 		return nil, fmt.Errorf("cannot use the uplink: %w", err)
 	}
-	if err := c.newStack(ep); err != nil {
+	if err := c.newStack(c.wire); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
