@@ -15,9 +15,9 @@ import (
 // Census counts what the keeper and the engine hold, by what it is.
 type Census map[string]int
 
-// Census counts what k holds now. counter is a program that, run in a network
+// TakeCensus counts what k holds now. counter is a program that, run in a network
 // namespace, prints lines of a name and a number: what there is of it.
-func (k *Kelp) Census(ctx context.Context, counter ...string) (Census, error) {
+func TakeCensus(ctx context.Context, k *Kelp, counter ...string) (Census, error) {
 	s, err := k.Status(ctx)
 	if err != nil {
 		return nil, err

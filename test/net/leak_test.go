@@ -27,7 +27,7 @@ func TestNothingLeaks(t *testing.T) {
 
 func (k *kelp) census() harness.Census {
 	k.t.Helper()
-	c, err := k.Census(k.t.Context(), harness.ProgramPath("probe"), "count")
+	c, err := harness.TakeCensus(k.t.Context(), k.Kelp, harness.ProgramPath("probe"), "count")
 	k.must(err)
 	return c
 }
