@@ -9,6 +9,7 @@ require (
 	github.com/opencontainers/cgroups v0.1.0
 	github.com/opencontainers/runc v1.5.2
 	github.com/rootless-containers/rootlesskit/v3 v3.1.0
+	github.com/things-go/go-socks5 v0.1.1
 	github.com/urfave/cli/v2 v2.27.7
 	github.com/vishvananda/netlink v1.3.1
 	go.podman.io/image/v5 v5.41.2

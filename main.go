@@ -21,6 +21,8 @@ func main() {
 		os.Exit(cmd.Keeper())
 	case probe.IsStage():
 		os.Exit(probe.Stage())
+	case cmd.IsNetworkStage():
+		os.Exit(cmd.NetworkStage())
 	case cmd.IsEngine():
 		os.Exit(cmd.Engine())
 	default:

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/common"
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -138,11 +140,20 @@ func get(ctx context.Context, socket, path string, read func(io.Reader) error) e
 	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return errors.New(resp.Status)
+		return apiError(resp)
 	case read != nil:
 		return read(resp.Body)
 	}
 	return nil
+}
+
+// apiError is what the Engine API says in place of an answer.
+func apiError(resp *http.Response) error {
+	var said common.ErrorResponse
+	if err := json.NewDecoder(resp.Body).Decode(&said); err != nil || said.Message == "" {
+		return errors.New(resp.Status)
+	}
+	return errors.New(said.Message)
 }
 
 // daemon is a `kelp daemon` that was started in the background.

@@ -70,6 +70,12 @@ func (c *caller) call(ctx context.Context, op string, in, out any, files ...*os.
 // stream makes one request and hands every answer to each, until the last
 // one, an error, or the end of ctx.
 func (c *caller) stream(ctx context.Context, op string, in any, each func(json.RawMessage) error, files ...*os.File) error {
+	return c.exchange(ctx, op, in, func(body json.RawMessage, _ []*os.File) error { return each(body) }, files...)
+}
+
+// exchange is stream for answers with files, which are closed when each has
+// returned.
+func (c *caller) exchange(ctx context.Context, op string, in any, each func(json.RawMessage, []*os.File) error, files ...*os.File) error {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return err
@@ -88,20 +94,19 @@ func (c *caller) stream(ctx context.Context, op string, in any, each func(json.R
 	for {
 		var r Response
 		got, err := ReadMessage(conn, &r)
+		switch {
+		case err != nil:
+			err = c.broken(ctx, op, err)
+		case r.Error != nil:
+			err = r.Error.Err()
+		default:
+			err = each(r.Body, got)
+		}
 		for _, f := range got {
 			f.Close()
 		}
-		if err != nil {
-			return c.broken(ctx, op, err)
-		}
-		if r.Error != nil {
-			return r.Error.Err()
-		}
-		if err := each(r.Body); err != nil {
+		if err != nil || !r.More {
 			return err
-		}
-		if !r.More {
-			return nil
 		}
 	}
 }

@@ -2,7 +2,13 @@ package keeper
 
 import (
 	"context"
+	"encoding/json"
+	"net"
 	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/kelp-engine/kelp/engine/fault"
 )
 
 // Subnet is a range of addresses of a network and the network's own address
@@ -113,6 +119,17 @@ type EndpointRequest struct {
 	Endpoint  Endpoint `json:"endpoint"`
 }
 
+// DialRequest is a connection to an address of a network.
+type DialRequest struct {
+	NetworkID string         `json:"network_id"`
+	To        netip.AddrPort `json:"to"`
+}
+
+// DialAnswer comes with the connection's socket, unless connecting failed.
+type DialAnswer struct {
+	Errno syscall.Errno `json:"errno,omitempty"`
+}
+
 type byID struct {
 	ID string `json:"id"`
 }
@@ -124,8 +141,8 @@ type Networks struct{ c *Client }
 func (c *Client) Networks() Networks { return Networks{c} }
 
 // EnsureNetwork makes the network unless it is there already.
-func (n Networks) EnsureNetwork(ctx context.Context, net Network) error {
-	return n.c.call(ctx, "network.ensure", net, nil)
+func (n Networks) EnsureNetwork(ctx context.Context, network Network) error {
+	return n.c.call(ctx, "network.ensure", network, nil)
 }
 
 // RemoveNetwork removes a network that no sandbox is connected to. A network
@@ -139,6 +156,26 @@ func (n Networks) ListNetworks(ctx context.Context) ([]NetworkState, error) {
 	var all []NetworkState
 	err := n.c.call(ctx, "network.list", nil, &all)
 	return all, err
+}
+
+// DialNetwork opens a TCP connection to an address of a network, from its
+// gateway.
+func (n Networks) DialNetwork(ctx context.Context, networkID string, to netip.AddrPort) (conn net.Conn, err error) {
+	err = n.c.exchange(ctx, "network.dial", DialRequest{networkID, to}, func(body json.RawMessage, files []*os.File) error {
+		var answer DialAnswer
+		if err := json.Unmarshal(body, &answer); err != nil {
+			return err
+		}
+		if answer.Errno != 0 {
+			return os.NewSyscallError("connect", answer.Errno)
+		}
+		if len(files) != 1 {
+			return fault.Internal("the keeper gave %d sockets for a connection", len(files))
+		}
+		conn, err = net.FileConn(files[0])
+		return err
+	})
+	return conn, err
 }
 
 // CreateSandbox makes a sandbox with its endpoints and published ports, all

@@ -9,7 +9,7 @@
 //
 // Each connection carries one request and its answer or answers. A message is
 // its length (4 bytes, big endian) and that many bytes of JSON; file
-// descriptors travel with the first byte of a request (SCM_RIGHTS).
+// descriptors travel with its first byte (SCM_RIGHTS).
 package keeper
 
 import (

@@ -121,7 +121,7 @@ func resolvFile(c *Container, userDefined bool) ([]byte, error) {
 	if userDefined && !slices.ContainsFunc(conf.Options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
 		conf.Options = append(conf.Options, "ndots:0")
 	}
-	return formatResolvConf(conf), nil
+	return conf.Format(), nil
 }
 
 // resolvOfHost is the resolv.conf of a container without networks of its own.
@@ -130,7 +130,7 @@ func resolvOfHost(c *Container) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return formatResolvConf(conf), nil
+	return conf.Format(), nil
 }
 
 // hostConf is the host's resolv.conf as the container changes it.
@@ -151,21 +151,6 @@ func hostConf(c *Container) (dns.ResolvConf, error) {
 		conf.Options = slices.Clone(h.DNSOptions)
 	}
 	return conf, nil
-}
-
-func formatResolvConf(conf dns.ResolvConf) []byte {
-	var b bytes.Buffer
-	b.WriteString("# Written by kelp at the container's start.\n\n")
-	for _, s := range conf.Servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(conf.Search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(conf.Search, " "))
-	}
-	if len(conf.Options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(conf.Options, " "))
-	}
-	return b.Bytes()
 }
 
 // legacyLinks are the lines for the links of a container on the default

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"strings"
 )
@@ -34,4 +35,20 @@ func ParseResolvConf(b []byte) ResolvConf {
 		}
 	}
 	return r
+}
+
+// Format writes the file.
+func (r ResolvConf) Format() []byte {
+	var b bytes.Buffer
+	b.WriteString("# Written by kelp.\n\n")
+	for _, s := range r.Servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(r.Search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(r.Search, " "))
+	}
+	if len(r.Options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(r.Options, " "))
+	}
+	return b.Bytes()
 }

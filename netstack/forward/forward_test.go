@@ -224,3 +224,40 @@ func TestUDPRefused(t *testing.T) {
 		}
 	})
 }
+
+// What runs in the network's own namespace, as under `kelp ns`, gets out too.
+func TestOutFromTheBridge(t *testing.T) {
+	n := newNetwork(t, EgressConfig{})
+	l, err := net.Listen("tcp4", nstest.HostIPv4+":0")
+	check(t, err)
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			io.Copy(c, c)
+		}
+	}()
+	pc, err := net.ListenPacket("udp4", nstest.HostIPv4+":0")
+	check(t, err)
+	defer pc.Close()
+	go func() {
+		buf := make([]byte, 100)
+		if n, from, err := pc.ReadFrom(buf); err == nil {
+			pc.WriteTo(buf[:n], from)
+		}
+	}()
+	for network, addr := range map[string]string{"tcp": l.Addr().String(), "udp": pc.LocalAddr().String()} {
+		var c net.Conn
+		check(t, n.bridge.Do(func() (err error) {
+			c, err = net.DialTimeout(network, addr, 10*time.Second)
+			return err
+		}))
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, err = c.Write([]byte("kelp"))
+		check(t, err)
+		buf := make([]byte, 4)
+		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "kelp" {
+			t.Errorf("%s: %q came back: %v", network, buf, err)
+		}
+	}
+}

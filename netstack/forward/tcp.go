@@ -40,7 +40,7 @@ const (
 type tcpFlows struct {
 	*core
 	forwarder *tcp.Forwarder
-	kernel    *interceptor // nil when the stack carries the connections
+	kernel    *interceptor // nil when the stack carries all connections, not only those of the bridge's own namespace
 
 	mu     sync.Mutex
 	closed bool
@@ -144,7 +144,7 @@ func (t *tcpFlows) dial(ctx context.Context, tid stack.TransportEndpointID, pkt 
 		conn.Close()
 	case err == nil:
 		t.expireDialed(id, conn.(*net.TCPConn))
-		if t.kernel != nil {
+		if t.kernel != nil && !t.cfg.Bridge.Owns(id.container.Addr()) {
 			t.send(withChecksum(syn))
 		} else {
 			t.forwarder.HandlePacket(tid, pkt)

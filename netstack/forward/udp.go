@@ -127,7 +127,7 @@ func (u *udpFlows) newFlow(id flowID, pkt *stack.PacketBuffer) (_ *udpFlow, ok b
 func (u *udpFlows) start(f *udpFlow) error {
 	f.touch()
 	var kernel *net.UDPConn
-	if !u.cfg.StackOnly && u.cfg.Bridge.Transparent {
+	if !u.cfg.StackOnly && u.cfg.Bridge.Transparent && !u.cfg.Bridge.Owns(f.id.container.Addr()) {
 		var err error
 		if kernel, err = u.cfg.Bridge.DialUDP(link.Local{Addr: f.id.remote, Foreign: true}, f.id.container); err != nil {
 			return err

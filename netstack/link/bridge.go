@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -79,6 +80,11 @@ func (b *Bridge) Close() error {
 		b.guard.close()
 	}
 	return b.Namespace.Close()
+}
+
+// Owns says whether an address is one of the bridge's own.
+func (b *Bridge) Owns(a netip.Addr) bool {
+	return slices.ContainsFunc(b.cfg.Gateways, func(g netip.Prefix) bool { return g.Addr() == a })
 }
 
 func (b *Bridge) hasIPv6() bool {

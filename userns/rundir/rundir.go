@@ -2,7 +2,8 @@
 // directory (sockets and other files that end with the session) and the data
 // root (images, containers, volumes).
 //
-// It must not create anything but those two directories themselves.
+// It must not create anything but those two directories themselves, and
+// sockets.
 package rundir
 
 import (
@@ -26,6 +27,8 @@ const (
 	APISocket = "docker.sock"
 	// KeeperSocket is the keeper's private socket.
 	KeeperSocket = "keeper.sock"
+	// ProxySocket is the socket of `kelp proxy`.
+	ProxySocket = "proxy.sock"
 )
 
 // maxSocketPath is the longest path a unix socket may have, in bytes: sun_path

@@ -87,6 +87,7 @@ func (n *networks) ops() map[string]op {
 		"network.ensure":      n.ensureNetwork,
 		"network.remove":      n.removeNetwork,
 		"network.list":        n.listNetworks,
+		"network.dial":        n.dialNetwork,
 		"sandbox.create":      n.createSandbox,
 		"sandbox.release":     n.releaseSandbox,
 		"sandbox.list":        n.listSandboxes,

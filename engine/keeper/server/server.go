@@ -30,6 +30,8 @@ type call struct {
 	body  json.RawMessage
 	files []*os.File // closed after the op unless it takes them with takeFile
 	conn  *net.UnixConn
+	// reply goes with the op's result and is closed afterwards.
+	reply []*os.File
 }
 
 // decode reads the request's body into v.
@@ -151,7 +153,7 @@ func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
 	files, err := keeper.ReadMessage(conn, &req)
 	c := &call{body: req.Body, files: files, conn: conn}
 	defer func() {
-		for _, f := range c.files {
+		for _, f := range append(c.files, c.reply...) {
 			f.Close()
 		}
 	}()
@@ -170,7 +172,7 @@ func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
 		resp.Body, err = json.Marshal(result)
 	}
 	resp.Error = fault.ToWire(err)
-	if err := keeper.WriteMessage(conn, resp); err != nil && ctx.Err() == nil {
+	if err := keeper.WriteMessage(conn, resp, c.reply...); err != nil && ctx.Err() == nil {
 		slog.Debug("cannot answer a call", "op", req.Op, "error", err)
 	}
 }
