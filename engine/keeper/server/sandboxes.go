@@ -48,6 +48,17 @@ func (n *networks) createSandbox(ctx context.Context, c *call) (any, error) {
 
 // openSandbox makes a sandbox whole, and notes in state how it became.
 func (n *networks) openSandbox(cfg keeper.Sandbox, state *keeper.SandboxState) (_ *netstack.Sandbox, err error) {
+	// Nothing is made before all networks are known to be there: the engine
+	// opens those that are not and asks again, for devices of the same names.
+	nets, err := n.useAll(cfg.Endpoints)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			n.doneAll(cfg.Endpoints)
+		}
+	}()
 	box, err := netstack.OpenSandbox(netstack.SandboxConfig{
 		Resolver:      !cfg.DNS.Off,
 		Servers:       cfg.DNS.Servers,
@@ -58,20 +69,15 @@ func (n *networks) openSandbox(cfg keeper.Sandbox, state *keeper.SandboxState) (
 	if err != nil {
 		return nil, fault.Internal("%w", err)
 	}
-	var connected []keeper.Endpoint
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, box.Close())
-			for _, e := range connected {
-				n.done(e.NetworkID)
-			}
 		}
 	}()
-	for _, e := range cfg.Endpoints {
-		if err := n.connect(box, e); err != nil {
+	for i, e := range cfg.Endpoints {
+		if err := join(box, nets[i], e); err != nil {
 			return nil, err
 		}
-		connected = append(connected, e)
 	}
 	ports := make([]netstack.Port, len(cfg.Ports))
 	for i, p := range cfg.Ports {
@@ -100,22 +106,37 @@ func publishError(err error) error {
 	return fault.InvalidArgument("%w", err)
 }
 
-// connect joins a sandbox to a network that it keeps in use.
-func (n *networks) connect(box *netstack.Sandbox, e keeper.Endpoint) error {
+// useAll keeps the networks of all endpoints in use, or none.
+func (n *networks) useAll(endpoints []keeper.Endpoint) ([]*netstack.Network, error) {
+	var nets []*netstack.Network
+	for i, e := range endpoints {
+		w, err := n.use(e.NetworkID)
+		if err != nil {
+			n.doneAll(endpoints[:i])
+			return nil, err
+		}
+		nets = append(nets, w)
+	}
+	return nets, nil
+}
+
+func (n *networks) doneAll(endpoints []keeper.Endpoint) {
+	for _, e := range endpoints {
+		n.done(e.NetworkID)
+	}
+}
+
+// join connects a sandbox to a network.
+func join(box *netstack.Sandbox, w *netstack.Network, e keeper.Endpoint) error {
 	mac, err := net.ParseMAC(e.MAC)
 	if err != nil {
 		return fault.InvalidArgument("invalid MAC address %q: %w", e.MAC, err)
-	}
-	w, err := n.use(e.NetworkID)
-	if err != nil {
-		return err
 	}
 	err = box.Connect(w, netstack.Endpoint{
 		ID: e.EndpointID, Device: e.Interface, MAC: mac, Addresses: e.Addresses,
 		Names: e.DNSNames, Links: e.Links, Priority: e.Priority, Sysctls: e.Sysctls,
 	})
 	if err != nil {
-		n.done(e.NetworkID)
 		return fault.Internal("%w", err)
 	}
 	return nil
@@ -135,9 +156,7 @@ func (n *networks) releaseSandbox(ctx context.Context, c *call) (any, error) {
 	delete(n.boxes, id.ID)
 	n.mu.Unlock()
 	err = b.box.Close()
-	for _, e := range b.state.Endpoints {
-		n.done(e.NetworkID)
-	}
+	n.doneAll(b.state.Endpoints)
 	return nil, err
 }
 
@@ -187,7 +206,12 @@ func (n *networks) connectEndpoint(ctx context.Context, c *call) (any, error) {
 		return nil, fault.NotFound("container %s has no network sandbox", r.SandboxID)
 	}
 	defer b.turn.give()
-	if err := n.connect(b.box, r.Endpoint); err != nil {
+	w, err := n.use(r.Endpoint.NetworkID)
+	if err != nil {
+		return nil, err
+	}
+	if err := join(b.box, w, r.Endpoint); err != nil {
+		n.done(r.Endpoint.NetworkID)
 		return nil, err
 	}
 	crashpoint.Hit("keeper.endpoint.connected")
