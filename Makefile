@@ -40,6 +40,7 @@ unit: embedded
 
 test: build ## install what tests need and run every test
 	@hack/setup-test-user
+	@GO="$(GO)" hack/setup-clients
 	$(GO) test -timeout 10m $$($(GO) list ./... | grep -v /kelp/test/)
 	$(GO) test -count=1 -p 1 -timeout 20m ./test/...
 

@@ -99,6 +99,9 @@ func prepare(base string, more []func(bin string) error) error {
 			return err
 		}
 	}
+	if err := linkClients(root, base); err != nil {
+		return err
+	}
 	if _, err := exec.LookPath("docker"); err != nil {
 		return os.Symlink("kelp", filepath.Join(bin, "docker"))
 	}

@@ -89,7 +89,7 @@ func setup(env *testscript.Env) error {
 	env.Values[scriptKey{}] = s
 	env.Vars = append(env.Vars, k.Env...)
 	env.Vars = append(env.Vars, "BUSYBOX="+busybox, "DATA_ROOT="+k.DataRoot, "RUN="+k.RuntimeDir,
-		"DOCKER_HOST=unix://"+k.Tapped)
+		"DOCKER_HOST=unix://"+k.Tapped, "CLIENTS="+clientsDir())
 	t := env.T()
 	env.Defer(func() {
 		defer cancel()
@@ -151,8 +151,12 @@ func writeBusybox(path string) error {
 	return images.Recipe{Name: "busybox", Ref: "busybox:latest"}.Write(path)
 }
 
-// condition answers [cgroup2], [limits] and [docker-client].
+// condition answers [cgroup2], [limits], [docker-client] and [client:NAME], for
+// a part of hack/setup-clients, which is $CLIENTS/NAME.
 func condition(cond string) (bool, error) {
+	if name, ok := strings.CutPrefix(cond, "client:"); ok {
+		return hasClient(name), nil
+	}
 	switch cond {
 	case "cgroup2": // kelp can make cgroups for containers
 		group, err := subCgroup("probe")
