@@ -44,6 +44,11 @@ func (n containerNetworks) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
+// Check implements container.NetworkUse.
+func (n containerNetworks) Check(r *container.Record) ([]string, error) {
+	return n.Manager.Check(networkView(r))
+}
+
 // Adopt implements container.NetworkUse.
 func (n containerNetworks) Adopt(r *container.Record) { n.Manager.Adopt(networkView(r)) }
 

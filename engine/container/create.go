@@ -96,6 +96,11 @@ func (m *Manager) normalise(r *Record, nc *network.NetworkingConfig) ([]string, 
 	if err != nil {
 		return nil, err
 	}
+	without, err := m.o.NetUse.Check(r)
+	if err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, without...)
 	if _, err := logTarget(r, m.dir(r.ID)); err != nil {
 		return nil, err
 	}

@@ -241,7 +241,8 @@ func (s *fakeStore) RootFSSize(string) (int64, int64, error)              { retu
 // noNets connects nothing.
 type noNets struct{}
 
-func (noNets) Adopt(*Record) {}
+func (noNets) Check(*Record) ([]string, error) { return nil, nil }
+func (noNets) Adopt(*Record)                   {}
 
 func (noNets) Attach(context.Context, *Record) (*Network, error) {
 	return &Network{Hostname: []byte("c\n")}, nil

@@ -88,6 +88,9 @@ type Networks interface {
 
 // NetworkUse is told which containers there are.
 type NetworkUse interface {
+	// Check refuses what a new container cannot ask of networks, and warns of
+	// what it will be without.
+	Check(r *Record) (warnings []string, err error)
 	// Adopt keeps the addresses of a container at rest from others.
 	Adopt(r *Record)
 }

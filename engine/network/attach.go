@@ -182,12 +182,12 @@ func (m *joints) lease(c *Container, wishes []wish) (*keeper.Sandbox, error) {
 	if m.attached[c.ID] != nil {
 		return nil, fault.Conflict("container %s is connected already", c.Name)
 	}
-	for i, w := range wishes {
+	for _, w := range wishes {
 		if m.networks[w.net.ID] != w.net {
 			m.rest(c.ID, s.Endpoints)
 			return nil, fault.NotFound("network %s not found", w.net.Name)
 		}
-		e, err := m.endpoint(c, w, fmt.Sprintf("%s%d", ifacePrefix(w.net), i))
+		e, err := m.beside(c, w, s.Endpoints)
 		if err != nil {
 			m.rest(c.ID, s.Endpoints)
 			return nil, err

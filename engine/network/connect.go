@@ -113,13 +113,7 @@ func (m *Manager) connectLive(ctx context.Context, c *Container, w wish) error {
 		m.mu.Unlock()
 		return fault.NotFound("network %s not found", w.net.Name)
 	}
-	for _, e := range m.connected(c.ID) {
-		if err := m.checkOverlap(w.net, e); err != nil {
-			m.mu.Unlock()
-			return err
-		}
-	}
-	e, err := m.endpoint(c, w, m.freeDevice(c.ID, ifacePrefix(w.net)))
+	e, err := m.beside(c, w, m.connected(c.ID))
 	m.mu.Unlock()
 	if err != nil {
 		return err
@@ -143,6 +137,30 @@ func (m *Manager) connectLive(ctx context.Context, c *Container, w wish) error {
 	return nil
 }
 
+// beside is endpoint in a sandbox that has others.
+//
+// Preconditions: m.mu is held.
+func (m *joints) beside(c *Container, w wish, others []keeper.Endpoint) (keeper.Endpoint, error) {
+	uses := func(device string) bool {
+		return slices.ContainsFunc(others, func(e keeper.Endpoint) bool { return e.Interface == device })
+	}
+	for _, e := range others {
+		if err := m.checkOverlap(w.net, e); err != nil {
+			return keeper.Endpoint{}, err
+		}
+	}
+	device := w.cfg.DriverOpts[optIfname]
+	if device != "" && uses(device) {
+		return keeper.Endpoint{}, fault.InvalidArgument("container %s has an interface %s already", c.Name, device)
+	}
+	for i := 0; device == ""; i++ {
+		if name := fmt.Sprintf("%s%d", ifacePrefix(w.net), i); !uses(name) {
+			device = name
+		}
+	}
+	return m.endpoint(c, w, device)
+}
+
 // checkOverlap refuses a network whose addresses a container already knows as
 // another network's.
 //
@@ -160,19 +178,6 @@ func (m *joints) checkOverlap(r *Record, e keeper.Endpoint) error {
 		}
 	}
 	return nil
-}
-
-// freeDevice is the first interface name that the container does not have.
-//
-// Preconditions: m.mu is held.
-func (m *joints) freeDevice(containerID, prefix string) string {
-	used := m.connected(containerID)
-	for i := 0; ; i++ {
-		name := fmt.Sprintf("%s%d", prefix, i)
-		if !slices.ContainsFunc(used, func(e keeper.Endpoint) bool { return e.Interface == name }) {
-			return name
-		}
-	}
 }
 
 // Disconnect takes a container, running or not, off a network.

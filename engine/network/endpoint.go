@@ -13,9 +13,13 @@ import (
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
 
-// optSysctls holds sysctls of an endpoint's interface, separated by commas;
-// IFNAME stands for the interface.
-const optSysctls = "com.docker.network.endpoint.sysctls"
+// The options of endpoints that kelp knows.
+const (
+	// optSysctls holds sysctls of the interface, separated by commas; IFNAME
+	// stands for its name.
+	optSysctls = "com.docker.network.endpoint.sysctls"
+	optIfname  = "com.docker.network.endpoint.ifname"
+)
 
 // endpoint describes a container's endpoint and takes its addresses.
 //
@@ -70,8 +74,10 @@ func checkEndpoint(w wish) error {
 		}
 	}
 	for _, ipv6 := range []bool{false, true} {
-		if wantedAddress(w.cfg, ipv6).IsValid() && !w.net.hasFamily(ipv6) {
-			return fault.InvalidArgument("network %s has no addresses of the family of %s", w.net.Name, wantedAddress(w.cfg, ipv6))
+		want := wantedAddress(w.cfg, ipv6)
+		within := func(c network.IPAMConfig) bool { return c.Subnet.Contains(want) }
+		if want.IsValid() && !slices.ContainsFunc(w.net.IPAM.Config, within) {
+			return notOn(w.net, want)
 		}
 	}
 	if n := len(w.cfg.MacAddress); n != 0 && (n != 6 || w.cfg.MacAddress[0]&1 != 0) {
@@ -84,12 +90,25 @@ func checkEndpoint(w wish) error {
 			}
 		}
 	}
-	for name := range w.cfg.DriverOpts {
-		if name != optSysctls {
+	for name, value := range w.cfg.DriverOpts {
+		switch name {
+		case optSysctls:
+			if _, err := endpointSysctls(value); err != nil {
+				return err
+			}
+		case optIfname:
+			if !isDevice(value) {
+				return fault.InvalidArgument("invalid interface name %q of option %s", value, name)
+			}
+		default:
 			return fault.InvalidArgument("unknown driver option %s of the connection to network %s", name, w.net.Name)
 		}
 	}
 	return nil
+}
+
+func notOn(r *Record, a netip.Addr) error {
+	return fault.InvalidArgument("invalid config for network %s: invalid endpoint settings:\nno configured subnet or ip-range contain the IP address %s", r.Name, a)
 }
 
 func wantedAddress(cfg *network.EndpointSettings, ipv6 bool) netip.Addr {
@@ -157,6 +176,11 @@ func links(cfg *network.EndpointSettings) map[string]string {
 	return all
 }
 
+// placeholder stands for an interface's name in sysctls. Docker's client makes
+// small letters of it.
+const placeholder = "IFNAME"
+
+// endpointSysctls reads "net.FAMILY.KIND.IFNAME.NAME=VALUE,…".
 func endpointSysctls(text string) (map[string]string, error) {
 	if text == "" {
 		return nil, nil
@@ -165,10 +189,11 @@ func endpointSysctls(text string) (map[string]string, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		name, value, ok := strings.Cut(part, "=")
 		fields := strings.Split(name, ".")
-		if !ok || len(fields) < 5 || fields[0] != "net" || fields[3] != "IFNAME" {
-			return nil, fault.InvalidArgument("invalid sysctl %q: it must read net.FAMILY.KIND.IFNAME.NAME=VALUE", part)
+		if !ok || len(fields) < 5 || fields[0] != "net" || !strings.EqualFold(fields[3], placeholder) || slices.Contains(fields, "") || strings.Contains(name, "/") {
+			return nil, fault.InvalidArgument("invalid sysctl %q: it must read net.FAMILY.KIND.%s.NAME=VALUE", part, placeholder)
 		}
-		all[name] = value
+		fields[3] = placeholder
+		all[strings.Join(fields, ".")] = value
 	}
 	return all, nil
 }

@@ -82,7 +82,7 @@ func FuzzSubnet(f *testing.F) {
 		m := &table{networks: map[string]*Record{}, pool: pool{map[string]leases{}}, o: Options{Pools: DefaultPools()}}
 		r := newRecord("reef", driverBridge)
 		r.EnableIPv4, r.EnableIPv6 = yes, yes
-		if m.chooseSubnets(r, &network.IPAM{Config: []network.IPAMConfig{c}}) != nil {
+		if _, err := m.chooseSubnets(r, &network.IPAM{Config: []network.IPAMConfig{c}}); err != nil {
 			return
 		}
 		for _, c := range r.IPAM.Config {

@@ -2,7 +2,10 @@ package network
 
 import (
 	"crypto/rand"
+	"maps"
+	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
@@ -113,7 +116,7 @@ func uniqueLocal() netip.Prefix {
 func (p *pool) allocate(r *Record, c network.IPAMConfig, want netip.Addr, who *Container) (netip.Prefix, error) {
 	if want.IsValid() {
 		if !c.Subnet.Contains(want) {
-			return netip.Prefix{}, fault.InvalidArgument("invalid address %s: it does not belong to the subnet %s of network %s", want, c.Subnet, r.Name)
+			return netip.Prefix{}, notOn(r, want)
 		}
 		if reserved(c, want) || p.leases[r.ID][want].live {
 			return netip.Prefix{}, fault.PermissionDenied("Address already in use")
@@ -133,7 +136,50 @@ func (p *pool) allocate(r *Record, c network.IPAMConfig, want netip.Addr, who *C
 			}
 		}
 	}
-	return netip.Prefix{}, fault.Internal("no available IPv4 addresses on this network's address pools: %s (%s)", r.Name, r.ID)
+	family := "IPv4"
+	if c.Subnet.Addr().Is6() {
+		family = "IPv6"
+	}
+	return netip.Prefix{}, fault.Internal("no available %s addresses on this network's address pools: %s (%s)", family, r.Name, r.ID)
+}
+
+// status counts the addresses of a network.
+//
+// Preconditions: m.mu is held.
+func (m *table) status(r *Record) *network.Status {
+	subnets := network.SubnetStatuses{}
+	for _, c := range r.IPAM.Config {
+		used := map[netip.Addr]bool{}
+		for _, a := range append(slices.Collect(maps.Values(c.AuxAddress)), c.Subnet.Masked().Addr(), c.Gateway) {
+			used[a] = a.IsValid()
+		}
+		if c.Subnet.Addr().Is4() {
+			used[last(c.Subnet)] = true
+		}
+		for a, l := range m.leases[r.ID] {
+			if l.live && c.Subnet.Contains(a) {
+				used[a] = true
+			}
+		}
+		delete(used, netip.Addr{})
+		chosen := uint64(0)
+		for a := range used {
+			if within(c).Contains(a) {
+				chosen++
+			}
+		}
+		subnets[c.Subnet] = network.SubnetStatus{IPsInUse: uint64(len(used)), DynamicIPsAvailable: size(within(c)) - chosen}
+	}
+	return &network.Status{IPAM: network.IPAMStatus{Subnets: subnets}}
+}
+
+// size is how many addresses a range has, or the highest number there is.
+func size(p netip.Prefix) uint64 {
+	bits := p.Addr().BitLen() - p.Bits()
+	if bits >= 64 {
+		return math.MaxUint64
+	}
+	return 1 << bits
 }
 
 // within is the part of a subnet that addresses are chosen from.
@@ -146,7 +192,7 @@ func within(c network.IPAMConfig) netip.Prefix {
 
 // reserved says whether an address is for no container.
 func reserved(c network.IPAMConfig, a netip.Addr) bool {
-	if a == c.Gateway || a == c.Subnet.Masked().Addr() || a.Is4() && c.Subnet.Bits() < 31 && a == last(c.Subnet) {
+	if a == c.Gateway || reservedBySubnet(c.Subnet, a) {
 		return true
 	}
 	for _, aux := range c.AuxAddress {

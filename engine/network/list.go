@@ -32,11 +32,12 @@ func (m *Manager) List(filters filter.Args) ([]network.Summary, error) {
 			return nil, fault.InvalidArgument("invalid filter: 'type'='%s'", t)
 		}
 	}
+	named, identified := filters.Matcher("name"), filters.Matcher("id")
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	list := []network.Summary{}
 	for _, r := range m.all() {
-		if !matches(r, filters) {
+		if !named(r.Name) || !identified(r.ID) || !matches(r, filters) {
 			continue
 		}
 		if filters.Has("dangling") && dangling != (!r.predefined() && len(m.users(r)) == 0) {
@@ -53,8 +54,6 @@ func matches(r *Record, f filter.Args) bool {
 		kind = "builtin"
 	}
 	return f.Exact("driver", r.Driver) && f.Exact("scope", "local") && f.Exact("type", kind) &&
-		f.Any("name", func(want string) bool { return strings.Contains(r.Name, want) }) &&
-		f.Any("id", func(want string) bool { return strings.HasPrefix(r.ID, want) }) &&
 		f.Labels("label", r.Labels)
 }
 

@@ -167,7 +167,7 @@ func TestCreate(t *testing.T) {
 		{"plain", network.CreateRequest{Name: "reef"}, "", false},
 		{"no name", network.CreateRequest{}, "name cannot be empty", false},
 		{"bad name", network.CreateRequest{Name: "a b"}, "invalid network name", false},
-		{"taken name", network.CreateRequest{Name: "bridge"}, "already exists", false},
+		{"predefined name", network.CreateRequest{Name: "bridge"}, "operation is not permitted on predefined bridge network", false},
 		{"IPv6", network.CreateRequest{Name: "reef", EnableIPv6: &yes}, "", false},
 		{"second host", network.CreateRequest{Name: "reef", Driver: "host"}, "only one instance", false},
 		{"macvlan", network.CreateRequest{Name: "reef", Driver: "macvlan"}, "not supported", false},
@@ -176,12 +176,18 @@ func TestCreate(t *testing.T) {
 		{"mtu", network.CreateRequest{Name: "reef", Options: map[string]string{optMTU: "9000"}}, "", false},
 		{"bad mtu", network.CreateRequest{Name: "reef", Options: map[string]string{optMTU: "huge"}}, "invalid MTU", false},
 		{"no masquerading", network.CreateRequest{Name: "reef", Options: map[string]string{optMasquerade: "false"}}, "must be true", false},
-		{"unknown option", network.CreateRequest{Name: "reef", Options: map[string]string{"com.example.x": "1"}}, "", true},
-		{"path as bridge", network.CreateRequest{Name: "reef", Options: map[string]string{optBridgeName: "../x"}}, "invalid bridge name", false},
+		{"unknown option", network.CreateRequest{Name: "reef", Options: map[string]string{"com.example.x": "1"}}, "unknown option", false},
+		{"path as bridge", network.CreateRequest{Name: "reef", Options: map[string]string{optBridgeName: "../x"}}, "invalid device name", false},
+		{"IPAM option", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Options: map[string]string{"a": "b"}}}, "", true},
+		{"routed", network.CreateRequest{Name: "reef", Options: map[string]string{optGatewayMode4: "routed"}}, "ordinary user", false},
+		{"isolated", network.CreateRequest{Name: "reef", Options: map[string]string{optGatewayMode4: "isolated"}}, "internal network", false},
+		{"isolated inside", network.CreateRequest{Name: "reef", Internal: true, Options: map[string]string{optGatewayMode4: "isolated"}}, "", false},
+		{"gateway is the network", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24"), Gateway: netip.MustParseAddr("10.9.0.0")}}}}, "failed to allocate gateway (10.9.0.0): Address already in use", false},
+		{"auxiliary is the gateway", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24"), AuxAddress: map[string]netip.Addr{"a": netip.MustParseAddr("10.9.0.1")}}}}}, "failed to allocate secondary ip address (a:10.9.0.1)", false},
 		{"subnet", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24")}}}}, "", false},
 		{"subnet with host bits", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.1/24")}}}}, "it should be 10.9.0.0/24", false},
-		{"gateway outside", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24"), Gateway: netip.MustParseAddr("10.8.0.1")}}}}, "doesn't contain it", false},
-		{"range outside", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24"), IPRange: prefix("10.8.0.0/28")}}}}, "doesn't contain it", false},
+		{"gateway outside", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24"), Gateway: netip.MustParseAddr("10.8.0.1")}}}}, "doesn't contain", false},
+		{"range outside", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24"), IPRange: prefix("10.8.0.0/28")}}}}, "doesn't contain", false},
 		{"loopback", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("127.0.0.0/8")}}}}, "invalid subnet", false},
 		{"too small", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/31")}}}}, "invalid subnet", false},
 	} {
@@ -259,7 +265,7 @@ func TestStaticAddresses(t *testing.T) {
 		{"b", "10.9.0.5", "Address already in use"},
 		{"c", "10.9.0.1", "Address already in use"}, // the gateway
 		{"d", "10.9.0.2", "Address already in use"}, // set apart
-		{"e", "10.9.1.1", "does not belong to the subnet"},
+		{"e", "10.9.1.1", "no configured subnet or ip-range contain the IP address 10.9.1.1"},
 	} {
 		x := s.add(c.id, c.id, "small")
 		x.Endpoints = want(c.ip)

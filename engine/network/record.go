@@ -21,18 +21,6 @@ const (
 	driverNull   = "null"
 )
 
-// The options of bridge networks that kelp knows.
-const (
-	optDefaultBridge = "com.docker.network.bridge.default_bridge"
-	optBridgeName    = "com.docker.network.bridge.name"
-	optICC           = "com.docker.network.bridge.enable_icc"
-	optMasquerade    = "com.docker.network.bridge.enable_ip_masquerade"
-	optHostBinding   = "com.docker.network.bridge.host_binding_ipv4"
-	optMTU           = "com.docker.network.driver.mtu"
-	optAnySource     = "kelp.any_source"
-	optIfacePrefix   = "com.docker.network.container_iface_prefix"
-)
-
 // Record is a network as it lies on disk.
 type Record struct {
 	ID         string            `json:"id"`
@@ -107,21 +95,13 @@ func (r *Record) keeper() keeper.Network {
 	}
 	n.MTU, _ = strconv.Atoi(r.Options[optMTU]) // checked at create
 	for _, c := range r.IPAM.Config {
-		n.Subnets = append(n.Subnets, keeper.Subnet{Prefix: c.Subnet, Gateway: c.Gateway})
+		s := keeper.Subnet{Prefix: c.Subnet}
+		if !r.isolated(c.Subnet.Addr().Is6()) {
+			s.Gateway = c.Gateway
+		}
+		n.Subnets = append(n.Subnets, s)
 	}
 	return n
-}
-
-// on and off say whether an option is set so; Docker reads any of Go's words
-// for true and false.
-func (r *Record) on(option string) bool {
-	v, err := strconv.ParseBool(r.Options[option])
-	return err == nil && v
-}
-
-func (r *Record) off(option string) bool {
-	v, err := strconv.ParseBool(r.Options[option])
-	return err == nil && !v
 }
 
 // gateway returns the network's own address of a family.

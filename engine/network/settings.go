@@ -34,6 +34,9 @@ func (m *Manager) Settings(c *Container) *container.NetworkSettings {
 			e = &network.EndpointSettings{}
 		}
 		if r, err := m.findLocked(ref); err == nil {
+			if r.Driver == driverNull && !mode.IsNone() {
+				continue // what Disconnect left in place of nothing
+			}
 			name, e.NetworkID = r.Name, r.ID
 			if live != nil {
 				fill(e, r, live.state.Endpoints)
@@ -73,7 +76,7 @@ func fill(e *network.EndpointSettings, r *Record, live []keeper.Endpoint) {
 //
 // Preconditions: m.mu is held.
 func (m *joints) inspect(r *Record) network.Inspect {
-	in := network.Inspect{Network: r.api(), Containers: map[string]network.EndpointResource{}}
+	in := network.Inspect{Network: r.api(), Containers: map[string]network.EndpointResource{}, Status: m.status(r)}
 	for id, a := range m.attached {
 		for _, e := range a.state.Endpoints {
 			if e.NetworkID == r.ID {

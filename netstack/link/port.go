@@ -109,15 +109,20 @@ func (p Port) sysctls() error {
 		{"ipv6/conf/" + p.Device + "/accept_ra", "0"},
 		{"ipv6/conf/" + p.Device + "/accept_dad", "0"},
 	}
+	if err := set(settings...); err != nil {
+		return err
+	}
 	for name, value := range p.Sysctls {
 		file := strings.ReplaceAll(strings.ReplaceAll(name, ".", "/"), "IFNAME", p.Device)
 		file = strings.TrimPrefix(file, "net/")
 		if file != path.Clean(file) || path.IsAbs(file) || strings.HasPrefix(file, "..") {
 			return fmt.Errorf("cannot set sysctl %q: it is not a name below net", name)
 		}
-		settings = append(settings, sysctl{file, value})
+		if err := (sysctl{file, value}).write(); err != nil {
+			return err
+		}
 	}
-	return set(settings...)
+	return nil
 }
 
 // RemovePort removes the port and the container's device with it. A port that

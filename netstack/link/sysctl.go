@@ -16,10 +16,16 @@ type sysctl struct{ name, value string }
 // that the kernel does not have are left out.
 func set(settings ...sysctl) error {
 	for _, s := range settings {
-		err := os.WriteFile(filepath.Join("/proc/sys/net", s.name), []byte(s.value), 0o644)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("cannot set net/%s: %w", s.name, err)
+		if err := s.write(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
+	}
+	return nil
+}
+
+func (s sysctl) write() error {
+	if err := os.WriteFile(filepath.Join("/proc/sys/net", s.name), []byte(s.value), 0o644); err != nil {
+		return fmt.Errorf("cannot set net/%s: %w", s.name, err)
 	}
 	return nil
 }

@@ -41,6 +41,11 @@ var Exceptions = compile([]Exception{
 		Why:   "compose takes 409 for \"it is there already\"",
 	},
 	{
+		Where: ` POST /containers/\{id\}/start 403: undocumented| POST /networks/create 503: undocumented`,
+		What:  "403 from the start of a container whose address or port is not to be had, 503 for networks that need a swarm",
+		Why:   "dockerd answers so, with the same words",
+	},
+	{
 		Where: ` POST /volumes/create (404|409): undocumented`,
 		What:  "404 for an unknown volume driver, 409 for a volume of that name with other options",
 		Why:   "dockerd answers so",
