@@ -52,6 +52,7 @@ type Network struct {
 	bridge *link.Bridge
 	uplink *link.Uplink
 	egress *forward.Egress
+	stop   func() // ends the watch over the devices
 
 	mu      sync.Mutex
 	members map[string]member // by endpoint
@@ -95,7 +96,7 @@ func OpenNetwork(cfg NetworkConfig) (_ *Network, err error) {
 		n.log.Warn("containers of a network can send under each other's addresses", "error", n.bridge.GuardErr)
 	}
 	if cfg.Internal {
-		return n, nil
+		return n, n.watch()
 	}
 	if n.uplink, err = n.bridge.AddUplink(); err != nil {
 		return nil, err
@@ -103,7 +104,45 @@ func OpenNetwork(cfg NetworkConfig) (_ *Network, err error) {
 	n.egress, err = forward.NewEgress(forward.EgressConfig{
 		Bridge: n.bridge, Uplink: n.uplink, IPv6: n.gateway(true).IsValid(), ReachesHost: n.reachesHost, Log: n.log,
 	})
-	return n, err
+	if err != nil {
+		return nil, err
+	}
+	return n, n.watch()
+}
+
+// watch repairs what others do to the network's devices.
+func (n *Network) watch() (err error) {
+	n.stop, err = n.bridge.Watch(n.repair)
+	return err
+}
+
+func (n *Network) repair() {
+	d, err := n.bridge.Repair(n.uplink)
+	if d.Reopened {
+		err = errors.Join(err, n.egress.Reconnect(), d.OldSocket.Close())
+	}
+	for _, what := range d.Repaired {
+		n.log.Warn("somebody tampered with a network, which was repaired", "damage", what)
+	}
+	for _, port := range d.Lost {
+		n.log.Warn("the interface of a container was removed", "port", port, "container", n.owner(port),
+			"hint", "'docker network disconnect' and 'connect' give it another")
+	}
+	if err != nil {
+		n.log.Error("a network is damaged", "error", err, "hint", "it is made again when all of its containers have been stopped for a minute")
+	}
+}
+
+// owner is the name of the container at a port.
+func (n *Network) owner(port string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, m := range n.members {
+		if portName(id) == port && len(m.names) > 0 {
+			return m.names[0]
+		}
+	}
+	return ""
 }
 
 // Close removes the network.
@@ -113,6 +152,9 @@ func (n *Network) Close() error { return n.release() }
 
 func (n *Network) release() error {
 	var errs []error
+	if n.stop != nil {
+		n.stop()
+	}
 	if n.egress != nil {
 		n.egress.Close()
 	}

@@ -65,9 +65,11 @@ type endpoint struct {
 	net *Network
 }
 
-// portName is the name of the bridge's end of the pair: unique there and
-// short enough for a device.
-func (e *endpoint) portName() string { return "v" + e.ID[:min(len(e.ID), 12)] }
+func (e *endpoint) portName() string { return portName(e.ID) }
+
+// portName is the name of the bridge's end of an endpoint's pair: unique there
+// and short enough for a device.
+func portName(endpointID string) string { return "v" + endpointID[:min(len(endpointID), 12)] }
 
 // OpenSandbox makes a namespace with nothing but loopback.
 func OpenSandbox(cfg SandboxConfig) (*Sandbox, error) {

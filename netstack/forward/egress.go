@@ -88,7 +88,12 @@ func NewEgress(cfg EgressConfig) (*Egress, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Egress{core: c, cancel: cancel, tcp: newTCPFlows(ctx, c), udp: newUDPFlows(ctx, c), ping: newPingFlows(c)}, nil
+	e := &Egress{core: c, cancel: cancel, tcp: newTCPFlows(ctx, c), udp: newUDPFlows(ctx, c), ping: newPingFlows(c)}
+	if err := c.stack.EnableNIC(nicID); err != nil { // only now is all there that takes packets
+		e.Close()
+		return nil, fmt.Errorf("cannot bring the uplink's stack up: %s", err)
+	}
+	return e, nil
 }
 
 // newStack builds the stack with the uplink as its only interface. It answers
@@ -102,7 +107,7 @@ func (c *core) newStack(ep stack.LinkEndpoint) error {
 	if err := c.tuneTCP(); err != nil {
 		return err
 	}
-	if err := s.CreateNICWithOptions(nicID, ep, stack.NICOptions{Name: "uplink"}); err != nil {
+	if err := s.CreateNICWithOptions(nicID, ep, stack.NICOptions{Name: "uplink", Disabled: true}); err != nil {
 		return fmt.Errorf("cannot attach the uplink: %s", err)
 	}
 	if err := s.SetPromiscuousMode(nicID, true); err != nil {
@@ -151,6 +156,9 @@ func (c *core) tuneTCP() error {
 	}
 	return nil
 }
+
+// Reconnect goes on with the uplink's new socket; the flows stay.
+func (e *Egress) Reconnect() error { return e.wire.replace(e.cfg.Uplink.Socket) }
 
 // Close ends every flow and stops reading the uplink.
 func (e *Egress) Close() {

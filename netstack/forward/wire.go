@@ -20,14 +20,34 @@ import (
 // endpoint never closes the descriptors it makes, and holds 128 KiB of
 // buffers for each packet of a batch.)
 type wire struct {
-	file *os.File
-	raw  syscall.RawConn
-	mac  tcpip.LinkAddress
-	mtu  atomic.Uint32
+	at  atomic.Pointer[wireSocket]
+	mac tcpip.LinkAddress
+	mtu atomic.Uint32
 
 	mu         sync.Mutex
 	dispatcher stack.NetworkDispatcher
-	reader     sync.WaitGroup
+}
+
+// wireSocket is the uplink's socket. Another takes its place when the uplink
+// was removed from outside.
+type wireSocket struct {
+	file   *os.File
+	raw    syscall.RawConn
+	reader sync.WaitGroup
+}
+
+func newWireSocket(file *os.File) (*wireSocket, error) {
+	raw, err := file.SyscallConn()
+	return &wireSocket{file: file, raw: raw}, err
+}
+
+// start passes frames on until stop or the uplink's end.
+func (s *wireSocket) start(deliver func([]byte)) { s.reader.Go(func() { s.read(deliver) }) }
+
+// stop returns when nothing is passed on any more.
+func (s *wireSocket) stop() {
+	_ = s.file.SetReadDeadline(time.Unix(1, 0))
+	s.reader.Wait()
 }
 
 // The header that the kernel puts before each frame of the uplink, struct
@@ -48,13 +68,30 @@ var (
 )
 
 func newWire(u *link.Uplink) (*wire, error) {
-	raw, err := u.Socket.SyscallConn()
+	s, err := newWireSocket(u.Socket)
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{file: u.Socket, raw: raw, mac: tcpip.LinkAddress(u.StackMAC)}
+	w := &wire{mac: tcpip.LinkAddress(u.StackMAC)}
+	w.at.Store(s)
 	w.mtu.Store(uint32(u.MTU))
 	return w, nil
+}
+
+// replace goes on with another socket.
+func (w *wire) replace(file *os.File) error {
+	s, err := newWireSocket(file)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.at.Load().stop()
+	w.at.Store(s)
+	if d := w.dispatcher; d != nil {
+		s.start(func(frame []byte) { w.deliver(d, frame) })
+	}
+	return nil
 }
 
 // Attach implements stack.LinkEndpoint: it starts to read, or with nil stops.
@@ -62,16 +99,13 @@ func (w *wire) Attach(d stack.NetworkDispatcher) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if d == nil {
-		if w.dispatcher != nil {
-			_ = w.file.SetReadDeadline(time.Unix(1, 0))
-			w.reader.Wait()
-			w.dispatcher = nil
-		}
+		w.at.Load().stop()
+		w.dispatcher = nil
 		return
 	}
 	if w.dispatcher == nil {
 		w.dispatcher = d
-		w.reader.Go(func() { w.read(d) })
+		w.at.Load().start(func(frame []byte) { w.deliver(d, frame) })
 	}
 }
 
@@ -83,7 +117,7 @@ func (w *wire) IsAttached() bool {
 }
 
 // Wait implements stack.LinkEndpoint.
-func (w *wire) Wait() { w.reader.Wait() }
+func (w *wire) Wait() { w.at.Load().reader.Wait() }
 
 // MTU implements stack.LinkEndpoint.
 func (w *wire) MTU() uint32 { return w.mtu.Load() }
@@ -139,15 +173,14 @@ func (w *wire) ParseHeader(pkt *stack.PacketBuffer) bool {
 	return ok
 }
 
-// read passes frames to the stack until Attach(nil) or the uplink's end.
-func (w *wire) read(d stack.NetworkDispatcher) {
+func (s *wireSocket) read(deliver func([]byte)) {
 	buf := make([]byte, vnetSize+maxFrame)
 	receive := func(fd uintptr) bool {
 		for range wireBatch { // then look whether to stop
 			n, err := unix.Read(int(fd), buf)
 			switch err {
 			case nil:
-				w.deliver(d, buf[:n])
+				deliver(buf[:n])
 			case unix.EINTR, unix.ENETDOWN:
 			case unix.EAGAIN:
 				return false
@@ -157,7 +190,7 @@ func (w *wire) read(d stack.NetworkDispatcher) {
 		}
 		return true
 	}
-	for w.raw.Read(receive) == nil {
+	for s.raw.Read(receive) == nil {
 	}
 }
 
@@ -181,7 +214,7 @@ func (w *wire) deliver(d stack.NetworkDispatcher, b []byte) {
 // WritePackets implements stack.LinkEndpoint. A frame for which the socket
 // has no room is lost, as on any wire.
 func (w *wire) WritePackets(pkts stack.PacketBufferList) (sent int, terr tcpip.Error) {
-	err := w.raw.Write(func(fd uintptr) bool {
+	err := w.at.Load().raw.Write(func(fd uintptr) bool {
 		for _, pkt := range pkts.AsSlice() {
 			if errno := writeFrame(int(fd), pkt); errno != 0 {
 				terr = tcpip.TranslateErrno(errno)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -29,8 +30,14 @@ type BridgeConfig struct {
 // routes between its ports and, when there is one, its uplink.
 type Bridge struct {
 	*Namespace
-	cfg   BridgeConfig
-	index int
+	cfg BridgeConfig
+	mac net.HardwareAddr
+
+	mu          sync.Mutex // held also while something is repaired
+	index       int
+	uplinkIndex int                   // 0 is none
+	ports       map[string]bridgePort // by name
+
 	// Transparent tells whether the kernel can keep foreign source addresses
 	// on sockets of the namespace; why not is in TransparentErr.
 	Transparent    bool
@@ -41,13 +48,19 @@ type Bridge struct {
 	guard    *guard // nil where there is none
 }
 
+// bridgePort is what has to hold for a port.
+type bridgePort struct {
+	index    int
+	isolated bool
+}
+
 // NewBridge makes a namespace and the bridge in it.
 func NewBridge(cfg BridgeConfig) (_ *Bridge, err error) {
 	ns, err := NewNamespace()
 	if err != nil {
 		return nil, err
 	}
-	b := &Bridge{Namespace: ns, cfg: cfg}
+	b := &Bridge{Namespace: ns, cfg: cfg, mac: RandomMAC(), ports: map[string]bridgePort{}}
 	defer func() {
 		if err != nil {
 			ns.Close()
@@ -132,18 +145,25 @@ func (b *Bridge) makeDevice() error {
 	attrs.Name, attrs.MTU = b.cfg.Name, b.cfg.MTU
 	// A bridge without an address of its own takes that of a port, and
 	// changes it when the port goes.
-	attrs.HardwareAddr = RandomMAC()
+	attrs.HardwareAddr = b.mac
 	dev := &netlink.Bridge{LinkAttrs: attrs}
 	if err := h.LinkAdd(dev); err != nil {
 		return err
 	}
 	b.index = dev.Index
-	for _, g := range b.cfg.Gateways {
-		if err := addAddress(h, dev, g); err != nil {
+	if err := addAddresses(h, dev, b.cfg.Gateways); err != nil {
+		return err
+	}
+	return h.LinkSetUp(dev)
+}
+
+func addAddresses(h *netlink.Handle, dev netlink.Link, addrs []netip.Prefix) error {
+	for _, a := range addrs {
+		if err := addAddress(h, dev, a); err != nil {
 			return err
 		}
 	}
-	return h.LinkSetUp(dev)
+	return nil
 }
 
 // deviceIndex returns an index for the bridge's end of a pair. The kernel takes

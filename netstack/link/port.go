@@ -38,8 +38,11 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 	if err != nil {
 		return err
 	}
+	b.mu.Lock()
+	master := b.index
+	b.mu.Unlock()
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.Index, attrs.MTU, attrs.MasterIndex = p.Name, deviceIndex(), b.cfg.MTU, b.index
+	attrs.Name, attrs.Index, attrs.MTU, attrs.MasterIndex = p.Name, deviceIndex(), b.cfg.MTU, master
 	veth := &netlink.Veth{
 		LinkAttrs:        attrs,
 		PeerName:         p.Device,
@@ -71,7 +74,13 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 			return fmt.Errorf("cannot isolate interface %s: %w", p.Device, err)
 		}
 	}
-	return h.LinkSetUp(veth)
+	if err := h.LinkSetUp(veth); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ports[p.Name] = bridgePort{index: attrs.Index, isolated: p.Isolated}
+	return nil
 }
 
 // configurePort sets the container's side up.
@@ -87,10 +96,8 @@ func (b *Bridge) configurePort(ns *Namespace, p Port) error {
 	if err != nil {
 		return fmt.Errorf("cannot find interface %s: %w", p.Device, err)
 	}
-	for _, a := range p.Addresses {
-		if err := addAddress(h, dev, a); err != nil {
-			return err
-		}
+	if err := addAddresses(h, dev, p.Addresses); err != nil {
+		return err
 	}
 	return h.LinkSetUp(dev)
 }
@@ -171,8 +178,11 @@ func (b *Bridge) onPort(name string, act func(*netlink.Handle, netlink.Link) err
 	return nil
 }
 
-// forget takes a port's right to send.
+// forget takes a port's right to send, and to be repaired.
 func (b *Bridge) forget(port string) error {
+	b.mu.Lock()
+	delete(b.ports, port)
+	b.mu.Unlock()
 	if b.guard == nil {
 		return nil
 	}

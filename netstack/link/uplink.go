@@ -34,6 +34,8 @@ type Uplink struct {
 	// MTU of the uplink.
 	MTU int
 
+	bridge *Bridge
+	index  int // of the bridge namespace's end
 	hub    *Namespace
 	device string
 }
@@ -59,6 +61,7 @@ func (b *Bridge) AddUplink() (_ *Uplink, err error) {
 		return nil, err
 	}
 	u := &Uplink{
+		bridge:    b,
 		hub:       outer,
 		device:    fmt.Sprintf("up%d", uplinkNumber.Add(1)),
 		StackMAC:  RandomMAC(),
@@ -70,20 +73,32 @@ func (b *Bridge) AddUplink() (_ *Uplink, err error) {
 			_ = u.Close()
 		}
 	}()
-	if err := b.addUplinkPair(u); err != nil {
-		return nil, fmt.Errorf("cannot make the uplink: %w", err)
-	}
-	if err := b.routeUplink(u); err != nil {
-		return nil, fmt.Errorf("cannot route to the uplink: %w", err)
-	}
-	if err := u.openSocket(); err != nil {
-		return nil, fmt.Errorf("cannot open the uplink: %w", err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := u.open(); err != nil {
+		return nil, err
 	}
 	return u, nil
 }
 
-func (b *Bridge) addUplinkPair(u *Uplink) error {
-	h, err := b.Netlink()
+// open makes the uplink's devices, routes and socket.
+//
+// Preconditions: the bridge's lock is held.
+func (u *Uplink) open() error {
+	if err := u.addPair(); err != nil {
+		return fmt.Errorf("cannot make the uplink: %w", err)
+	}
+	if err := u.route(); err != nil {
+		return fmt.Errorf("cannot route to the uplink: %w", err)
+	}
+	if err := u.openSocket(); err != nil {
+		return fmt.Errorf("cannot open the uplink: %w", err)
+	}
+	return nil
+}
+
+func (u *Uplink) addPair() error {
+	h, err := u.bridge.Netlink()
 	if err != nil {
 		return err
 	}
@@ -93,8 +108,9 @@ func (b *Bridge) addUplinkPair(u *Uplink) error {
 	if err := h.LinkAdd(pair); err != nil {
 		return err
 	}
+	u.index, u.bridge.uplinkIndex = attrs.Index, attrs.Index
 	// The stack takes a datagram bundle for one datagram: let the kernel split.
-	if err := b.Do(func() error { return setFeature(uplinkDevice, "tx-udp-segmentation", false) }); err != nil {
+	if err := u.bridge.Do(func() error { return setFeature(uplinkDevice, "tx-udp-segmentation", false) }); err != nil {
 		return err
 	}
 	outer, err := u.hub.Netlink()
@@ -111,8 +127,8 @@ func (b *Bridge) addUplinkPair(u *Uplink) error {
 	return h.LinkSetUp(pair)
 }
 
-func (b *Bridge) routeUplink(u *Uplink) error {
-	h, err := b.Netlink()
+func (u *Uplink) route() error {
+	h, err := u.bridge.Netlink()
 	if err != nil {
 		return err
 	}
@@ -121,7 +137,7 @@ func (b *Bridge) routeUplink(u *Uplink) error {
 		return err
 	}
 	gateways := []netip.Addr{UplinkStack4}
-	if b.hasIPv6() {
+	if u.bridge.hasIPv6() {
 		gateways = append(gateways, UplinkStack6)
 	}
 	for _, gw := range gateways {
@@ -134,7 +150,7 @@ func (b *Bridge) routeUplink(u *Uplink) error {
 		if err != nil {
 			return fmt.Errorf("cannot enter neighbour %s: %w", gw, err)
 		}
-		if err := b.SetDefaultRoute(uplinkDevice, gw); err != nil {
+		if err := u.bridge.SetDefaultRoute(uplinkDevice, gw); err != nil {
 			return err
 		}
 	}

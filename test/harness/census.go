@@ -65,20 +65,12 @@ func openKinds(pid int) []string {
 
 // countNamespaces adds what counter finds in the keeper's network namespaces.
 func (c Census) countNamespaces(ctx context.Context, pid int, counter []string) error {
-	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	seen := map[string]bool{}
-	for _, l := range links {
-		target, err := os.Readlink(l)
-		if err != nil || !strings.HasPrefix(target, "net:") || seen[target] {
-			continue
-		}
-		seen[target] = true
-		args := append([]string{"-t", fmt.Sprint(pid), "-U", "--preserve-credentials", "--net=" + l}, counter...)
-		out, err := exec.CommandContext(ctx, "nsenter", args...).Output()
-		if err != nil {
-			return fmt.Errorf("cannot count what is in namespace %s: %w", target, err)
-		}
-		for line := range strings.Lines(string(out)) {
+	outputs, err := InNamespaces(ctx, pid, counter...)
+	if err != nil {
+		return err
+	}
+	for _, out := range outputs {
+		for line := range strings.Lines(out) {
 			var what string
 			var n int
 			if _, err := fmt.Sscan(line, &what, &n); err != nil {
@@ -87,8 +79,30 @@ func (c Census) countNamespaces(ctx context.Context, pid int, counter []string) 
 			c[what] += n
 		}
 	}
-	c["network namespaces"] = len(seen)
+	c["network namespaces"] = len(outputs)
 	return nil
+}
+
+// InNamespaces runs a command in each network namespace that a keeper holds,
+// as its user can, and returns what each printed.
+func InNamespaces(ctx context.Context, pid int, command ...string) ([]string, error) {
+	var outputs []string
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	seen := map[string]bool{}
+	for _, l := range links {
+		target, err := os.Readlink(l)
+		if err != nil || !strings.HasPrefix(target, "net:") || seen[target] {
+			continue
+		}
+		seen[target] = true
+		args := append([]string{"-t", fmt.Sprint(pid), "-U", "--preserve-credentials", "--net=" + l}, command...)
+		out, err := exec.CommandContext(ctx, "nsenter", args...).CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("%s in namespace %s: %w: %s", command[0], target, err, out)
+		}
+		outputs = append(outputs, string(out))
+	}
+	return outputs, nil
 }
 
 // Grown tells what there is more of than before, beyond what is tolerated.

@@ -42,3 +42,18 @@ func count([]string) error {
 	fmt.Println("rules", rules)
 	return nil
 }
+
+// cut removes the links that are named, of those that are there.
+func cut(names []string) error {
+	for _, name := range names {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			continue
+		}
+		if err := netlink.LinkDel(l); err != nil {
+			return err
+		}
+		fmt.Println("cut", name)
+	}
+	return nil
+}

@@ -24,6 +24,7 @@ var modes = map[string]func(args []string) error{
 	"ports": everyPort,
 	"dns":   dnsFlood,
 	"count": count,
+	"cut":   cut,
 }
 
 func main() {
