@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kelp-engine/kelp/engine/keeper/pid1"
 )
 
@@ -50,6 +52,11 @@ func awaitProgram(pid int, before string) {
 func poll(timeout time.Duration, done func() bool) {
 	end := time.Now().Add(timeout)
 	for pause := 50 * time.Microsecond; !done() && time.Now().Before(end); pause = min(2*pause, 10*time.Millisecond) {
+		if pause < time.Millisecond {
+			wait := unix.NsecToTimespec(int64(pause))
+			_ = unix.Nanosleep(&wait, nil) // time.Sleep sleeps a millisecond at least
+			continue
+		}
 		time.Sleep(pause)
 	}
 }

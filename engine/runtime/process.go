@@ -35,6 +35,10 @@ type Process struct {
 	spent *times   // where its processor time is counted when it has ended
 }
 
+// warnings is the level, in logrus's numbers, of what a process tells of its
+// start; each line wakes the keeper.
+const warnings = "3"
+
 // newProcess makes libcontainer's process of a spec.
 func newProcess(spec *specs.Process, io IO) (*libcontainer.Process, error) {
 	if len(spec.Args) == 0 {
@@ -54,6 +58,7 @@ func newProcess(spec *specs.Process, io IO) (*libcontainer.Process, error) {
 		ConsoleSocket:   io.Console,
 		ConsoleHeight:   io.Height,
 		ConsoleWidth:    io.Width,
+		LogLevel:        warnings,
 	}
 	if io.Console == nil {
 		p.Stdin, p.Stdout, p.Stderr = io.Stdin, io.Stdout, io.Stderr

@@ -45,9 +45,14 @@ type Runtime struct {
 }
 
 // New returns a runtime that keeps its state below dir, which it empties: no
-// container outlives the process that made it.
+// container outlives the process that made it. It sets GOMAXPROCS in the
+// environment, which libcontainer hands to its init and nobody else: one that
+// does a single thing after the other starts faster with few threads.
 func New(dir string) (*Runtime, error) {
 	hushLibcontainer()
+	if err := os.Setenv("GOMAXPROCS", "1"); err != nil {
+		return nil, err
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("cannot remove the state of earlier containers: %w", err)
 	}

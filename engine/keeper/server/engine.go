@@ -51,9 +51,11 @@ type supervisor struct {
 	grace    time.Duration
 }
 
+// newSupervisor returns a supervisor of engines with the environment that the
+// keeper has now; runtime.New changes it.
 func newSupervisor(cfg keeper.Config, listen *os.File, firstReady func()) *supervisor {
 	return &supervisor{
-		argv: cfg.Engine, env: cfg.EngineEnv, listen: listen, firstReady: firstReady,
+		argv: cfg.Engine, env: append(os.Environ(), cfg.EngineEnv...), listen: listen, firstReady: firstReady,
 		changed: make(chan struct{}), grace: defaultGrace,
 	}
 }
@@ -218,7 +220,7 @@ func (s *supervisor) start() (cmd *exec.Cmd, report <-chan error, err error) {
 	}
 	defer w.Close()
 	cmd = exec.Command(s.argv[0], s.argv[1:]...)
-	cmd.Env = append(os.Environ(), s.env...)
+	cmd.Env = s.env
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.listen, w} // from EngineListenFD on
 	cmd.SysProcAttr = &syscall.SysProcAttr{

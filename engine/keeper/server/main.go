@@ -75,6 +75,7 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager sdnotify.
 	}()
 	context.AfterFunc(ctx, func() { manager.Tell(sdnotify.Stopping) })
 
+	engine := newSupervisor(cfg, api, func() { manager.Tell(sdnotify.Ready) })
 	rt, err := runtime.New(filepath.Join(cfg.RuntimeDir, "containers"))
 	if err != nil {
 		return err
@@ -83,7 +84,6 @@ func run(cfg keeper.Config, l *net.UnixListener, api *os.File, manager sdnotify.
 	go func() { defer close(reaped); runtime.ReapOrphans(ctx) }()
 	defer func() { stop(); <-reaped }()
 	tasks := newTasks(rt)
-	engine := newSupervisor(cfg, api, func() { manager.Tell(sdnotify.Ready) })
 	s := newServer(cfg, engine, tasks, stop)
 
 	// The socket is served until the engine has ended: stopping containers
