@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -33,7 +34,7 @@ func (m viewer) Inspect(ref string, size bool) (*container.InspectResponse, erro
 		Driver:          m.o.Driver,
 		Platform:        "linux",
 		GraphDriver:     &storage.DriverData{Name: m.o.Driver},
-		HostConfig:      r.HostConfig,
+		HostConfig:      m.shownLinks(r),
 		Mounts:          mountPoints(r),
 		Config:          r.Config,
 		NetworkSettings: m.o.Networks.Settings(r),
@@ -52,6 +53,24 @@ func (m viewer) Inspect(ref string, size bool) (*container.InspectResponse, erro
 		i.SizeRw, i.SizeRootFs = &rw, &total
 	}
 	return i, nil
+}
+
+// shownLinks is the HostConfig with the links of the default network as Docker
+// shows them.
+func (m viewer) shownLinks(r *Record) *container.HostConfig {
+	if !r.HostConfig.NetworkMode.IsBridge() || len(r.HostConfig.Links) == 0 {
+		return r.HostConfig
+	}
+	h := *r.HostConfig
+	h.Links = make([]string, len(r.HostConfig.Links))
+	for i, l := range r.HostConfig.Links {
+		name, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = name
+		}
+		h.Links[i] = "/" + strings.TrimPrefix(name, "/") + ":/" + r.Name + "/" + alias[strings.LastIndexByte(alias, '/')+1:]
+	}
+	return &h
 }
 
 // fileIfThere is the path of one of the container's own files, or "".

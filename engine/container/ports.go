@@ -67,6 +67,8 @@ type Network struct {
 	// Hosts, Hostname and ResolvConf are the contents of the files in /etc;
 	// an empty one leaves the image's.
 	Hosts, Hostname, ResolvConf []byte
+	// Env are variables that come before the container's own.
+	Env []string
 	// Addresses and HostPorts are for the record.
 	Addresses map[string][]netip.Addr
 	HostPorts []keeper.Port

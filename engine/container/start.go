@@ -129,6 +129,7 @@ func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keepe
 	if err := markContainer(rootfs); err != nil {
 		return nil, nil, named(r, "start", err)
 	}
+	in.Env = net.Env
 	if err := writeFiles(m.dir(r.ID), net, &in); err != nil {
 		return nil, nil, named(r, "start", err)
 	}

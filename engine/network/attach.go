@@ -40,6 +40,8 @@ type Attachment struct {
 	Sandbox string
 	// Hosts, Hostname and ResolvConf are contents of the files in /etc.
 	Hosts, Hostname, ResolvConf []byte
+	// Env are variables about the containers that it is linked to.
+	Env []string
 	// Addresses and HostPorts are those of Container from now on.
 	Addresses map[string][]netip.Addr
 	HostPorts []keeper.Port
@@ -82,11 +84,11 @@ func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error)
 	for _, w := range wishes {
 		m.publish(w.net, events.ActionConnect, map[string]string{"container": c.ID})
 	}
-	a, err := m.files(c, state.Endpoints, links)
+	a, err := m.files(c, state.Endpoints, links.hosts)
 	if err != nil {
 		return nil, errors.Join(err, m.Detach(ctx, c.ID))
 	}
-	a.Sandbox, a.Addresses, a.HostPorts = c.ID, addressesOf(state.Endpoints), state.Bound
+	a.Sandbox, a.Env, a.Addresses, a.HostPorts = c.ID, links.env, addressesOf(state.Endpoints), state.Bound
 	return a, nil
 }
 
@@ -118,9 +120,9 @@ func (m *Manager) joined(c *Container) (*Attachment, error) {
 	m.mu.Unlock()
 	links, err := m.legacyLinks(other)
 	if err != nil {
-		links = nil // what was linked has ended meanwhile
+		links = linked{} // what was linked has ended meanwhile
 	}
-	return m.files(other, endpoints, links)
+	return m.files(other, endpoints, links.hosts)
 }
 
 // wishes resolves the networks that a container asks for.

@@ -31,6 +31,13 @@ func (m *Manager) Check(c *Container) (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if mode.IsBridge() {
+		for _, l := range c.HostConfig.Links {
+			if name, _ := splitLink(l); m.containers.Lookup(name) == nil {
+				return nil, fault.InvalidArgument("could not get container for %s: No such container: %s", name, name)
+			}
+		}
+	}
 	inside := len(wishes) > 0
 	for _, w := range wishes {
 		if err := checkEndpoint(w); err != nil {

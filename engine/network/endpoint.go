@@ -32,7 +32,7 @@ func (m *joints) endpoint(c *Container, w wish, device string) (keeper.Endpoint,
 		NetworkID: w.net.ID, EndpointID: newID(), Interface: device, Priority: w.cfg.GwPriority,
 	}
 	if !w.net.isDefault() {
-		e.DNSNames, e.Links = dnsNames(c, w.cfg), links(w.cfg)
+		e.DNSNames, e.Links = dnsNames(c, w.cfg), linkNames(c, w.cfg)
 	}
 	var err error
 	if e.Sysctls, err = endpointSysctls(w.cfg.DriverOpts[optSysctls]); err != nil {
@@ -157,23 +157,6 @@ func dnsNames(c *Container, cfg *network.EndpointSettings) []string {
 		}
 	}
 	return unique
-}
-
-// links are names for other containers that only this one knows: each
-// "name:alias", or a name alone.
-func links(cfg *network.EndpointSettings) map[string]string {
-	if len(cfg.Links) == 0 {
-		return nil
-	}
-	all := map[string]string{}
-	for _, l := range cfg.Links {
-		name, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = name
-		}
-		all[strings.ToLower(alias)] = strings.ToLower(name)
-	}
-	return all
 }
 
 // placeholder stands for an interface's name in sysctls. Docker's client makes

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/netstack/dns"
 )
@@ -151,47 +150,4 @@ func hostConf(c *Container) (dns.ResolvConf, error) {
 		conf.Options = slices.Clone(h.DNSOptions)
 	}
 	return conf, nil
-}
-
-// legacyLinks are the lines for the links of a container on the default
-// network, which knows no names.
-func (m *joints) legacyLinks(c *Container) ([]hostLine, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var lines []hostLine
-	for _, l := range c.HostConfig.Links {
-		name, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = name
-		}
-		name, alias = strings.TrimPrefix(name, "/"), alias[strings.LastIndexByte(alias, '/')+1:]
-		line, ok := m.linkLine(name, alias)
-		if !ok {
-			return nil, fault.InvalidArgument("Cannot link to a non running container: /%s AS /%s/%s", name, c.Name, alias)
-		}
-		lines = append(lines, line)
-	}
-	return lines, nil
-}
-
-// linkLine finds the default network's address of a running container.
-//
-// Preconditions: m.mu is held.
-func (m *joints) linkLine(name, alias string) (hostLine, bool) {
-	for id, a := range m.attached {
-		own := m.containers.NameOf(id)
-		if own != name && id != name && shortID(id) != name {
-			continue
-		}
-		for _, e := range a.state.Endpoints {
-			if r := m.networks[e.NetworkID]; r != nil && r.isDefault() && len(e.Addresses) > 0 {
-				names := []string{alias, shortID(id)}
-				if own != alias {
-					names = append(names, own)
-				}
-				return hostLine{e.Addresses[0].Addr(), names}, true
-			}
-		}
-	}
-	return hostLine{}, false
 }

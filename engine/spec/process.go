@@ -40,7 +40,7 @@ func initProcess(in Input) (*specs.Process, error) {
 	if in.HostConfig.Init != nil && *in.HostConfig.Init {
 		args = slices.Concat([]string{InitPath, "--"}, args)
 	}
-	env := mergeEnv(baseEnv(in.Config.Hostname, in.Config.Tty), in.Config.Env)
+	env := mergeEnv(append(baseEnv(in.Config.Hostname, in.Config.Tty), in.Env...), in.Config.Env)
 	p, err := newProcess(in.Rootfs, in.Config.User, in.HostConfig.GroupAdd, env, in.Host)
 	if err != nil {
 		return nil, err

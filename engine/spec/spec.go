@@ -28,6 +28,8 @@ type Input struct {
 	// Hosts, Hostname and ResolvConf are the files to mount over those in
 	// /etc; "" leaves the image's.
 	Hosts, Hostname, ResolvConf string
+	// Env are variables that come before those of Config.
+	Env []string
 	// Shm is the mounted tmpfs to use as /dev/shm, which containers that
 	// share their IPC namespace have in common; "" makes a new one.
 	Shm string

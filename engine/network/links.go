@@ -1,0 +1,114 @@
+package network
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/kelp-engine/kelp/engine/fault"
+)
+
+// splitLink reads a link, "name:alias" or a name alone. Docker shows links as
+// "/name:/parent/alias", and takes them so.
+func splitLink(text string) (name, alias string) {
+	name, alias, ok := strings.Cut(text, ":")
+	name = strings.TrimPrefix(name, "/")
+	if !ok {
+		return name, name
+	}
+	return name, alias[strings.LastIndexByte(alias, '/')+1:]
+}
+
+// linkNames are names for other containers of a user-defined network that only
+// this one knows.
+func linkNames(c *Container, cfg *network.EndpointSettings) map[string]string {
+	all := map[string]string{}
+	for _, l := range slices.Concat(c.HostConfig.Links, cfg.Links) {
+		name, alias := splitLink(l)
+		all[strings.ToLower(alias)] = strings.ToLower(name)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all
+}
+
+// linked is what a container on the default network, which knows no names, is
+// told of the others that it is linked to.
+type linked struct {
+	hosts []hostLine
+	env   []string
+}
+
+// legacyLinks resolves the links of a container on the default network.
+func (m *joints) legacyLinks(c *Container) (all linked, err error) {
+	if !c.HostConfig.NetworkMode.IsBridge() {
+		return all, nil
+	}
+	for _, l := range c.HostConfig.Links {
+		name, alias := splitLink(l)
+		other := m.containers.Lookup(name)
+		if other == nil {
+			return all, fault.InvalidArgument("could not get container for %s: No such container: %s", name, name)
+		}
+		addr, live := m.defaultAddress(other.ID)
+		if !live {
+			return all, fault.InvalidArgument("Cannot link to a non running container: /%s AS /%s/%s", other.Name, c.Name, alias)
+		}
+		names := []string{alias, shortID(other.ID)}
+		if other.Name != alias {
+			names = append(names, other.Name)
+		}
+		all.hosts = append(all.hosts, hostLine{addr, names})
+		all.env = append(all.env, linkEnv(c, other, alias, addr)...)
+	}
+	return all, nil
+}
+
+// defaultAddress is the address of a running container on the default network.
+func (m *joints) defaultAddress(containerID string) (netip.Addr, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.connected(containerID) {
+		if r := m.networks[e.NetworkID]; r != nil && r.isDefault() && len(e.Addresses) > 0 {
+			return e.Addresses[0].Addr(), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// linkEnv are the variables by which c learns of a container that it is linked
+// to: its name, its exposed ports, the lowest of them first, and its
+// environment.
+func linkEnv(c, other *Container, alias string, addr netip.Addr) []string {
+	prefix := strings.ToUpper(strings.ReplaceAll(alias, "-", "_"))
+	env := []string{prefix + "_NAME=/" + c.Name + "/" + alias}
+	var ports []network.Port
+	for p := range other.Config.ExposedPorts {
+		ports = append(ports, p)
+	}
+	slices.SortFunc(ports, func(a, b network.Port) int {
+		return cmp.Or(cmp.Compare(a.Num(), b.Num()), cmp.Compare(a.Proto(), b.Proto()))
+	})
+	for i, p := range ports {
+		url := fmt.Sprintf("%s://%s", p.Proto(), netip.AddrPortFrom(addr, p.Num()))
+		if i == 0 {
+			env = append(env, prefix+"_PORT="+url)
+		}
+		port := fmt.Sprintf("%s_PORT_%d_%s", prefix, p.Num(), strings.ToUpper(string(p.Proto())))
+		env = append(
+			env, port+"="+url, port+"_ADDR="+addr.String(),
+			fmt.Sprintf("%s_PORT=%d", port, p.Num()), fmt.Sprintf("%s_PROTO=%s", port, p.Proto()),
+		)
+	}
+	for _, kv := range other.Config.Env {
+		if name, _, ok := strings.Cut(kv, "="); ok && name != "HOME" && name != "PATH" {
+			env = append(env, prefix+"_ENV_"+kv)
+		}
+	}
+	return env
+}
