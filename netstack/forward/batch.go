@@ -3,8 +3,10 @@ package forward
 import (
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,18 +27,58 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
+// sockName is an address as the kernel writes it, of either family.
+type sockName unix.RawSockaddrInet6
+
+// nameOf returns nil for the zero AddrPort.
+func nameOf(a netip.AddrPort) *sockName {
+	if !a.IsValid() {
+		return nil
+	}
+	n := new(sockName)
+	port := (*[2]byte)(unsafe.Pointer(&n.Port))
+	binary.BigEndian.PutUint16(port[:], a.Port())
+	if a.Addr().Is6() {
+		n.Family, n.Addr = unix.AF_INET6, a.Addr().As16()
+		return n
+	}
+	n.Family = unix.AF_INET
+	(*unix.RawSockaddrInet4)(unsafe.Pointer(n)).Addr = a.Addr().As4()
+	return n
+}
+
+func (n *sockName) addrPort() netip.AddrPort {
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&n.Port))[:])
+	switch n.Family {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(n)).Addr), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(n.Addr), port)
+	}
+	return netip.AddrPort{}
+}
+
+func (n *sockName) len() uint32 {
+	if n.Family == unix.AF_INET6 {
+		return unix.SizeofSockaddrInet6
+	}
+	return unix.SizeofSockaddrInet4
+}
+
 // batch is some datagrams on their way from one socket to another. It is
 // large, but only the pages that datagrams reach are ever backed by memory,
 // and only flows with traffic hold one.
 type batch struct {
 	n       int
 	headers [batchSize]mmsghdr
+	names   [batchSize]sockName // where each came from
 	vectors [batchSize]unix.Iovec
 	buffers [batchSize][maxDatagram]byte
 
 	// What is left to send: messages of one datagram, or of many of one size.
 	out      [batchSize]mmsghdr
 	controls [batchSize][segmentControl]byte
+	firsts   [batchSize]int // the first datagram of each message
 	messages int
 	sent     int
 }
@@ -51,7 +93,9 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 func (b *batch) receive(fd int) error {
 	for i := range b.headers {
 		b.vectors[i] = unix.Iovec{Base: &b.buffers[i][0], Len: maxDatagram}
-		b.headers[i] = mmsghdr{hdr: unix.Msghdr{Iov: &b.vectors[i], Iovlen: 1}}
+		b.headers[i] = mmsghdr{hdr: unix.Msghdr{
+			Name: (*byte)(unsafe.Pointer(&b.names[i])), Namelen: uint32(unsafe.Sizeof(b.names[i])), Iov: &b.vectors[i], Iovlen: 1,
+		}}
 	}
 	for {
 		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
@@ -69,17 +113,34 @@ func (b *batch) receive(fd int) error {
 	}
 }
 
-// arrange lays out the datagrams for send; with segmented, runs of datagrams
-// of one size become one message that the kernel cuts again.
-func (b *batch) arrange(segmented bool) {
+// datagram returns one that was received.
+func (b *batch) datagram(i int) []byte { return b.buffers[i][:b.vectors[i].Len] }
+
+// fromOne is the end of the datagrams from first on that came from the same
+// address, which it returns.
+func (b *batch) fromOne(first int) (from netip.AddrPort, end int) {
+	end = first + 1
+	for end < b.n && b.names[end] == b.names[first] {
+		end++
+	}
+	return b.names[first].addrPort(), end
+}
+
+// arrange lays out the datagrams from first to before end for send; with
+// segmented, runs of datagrams of one size become one message that the kernel
+// cuts again. to is nil for a connected socket.
+func (b *batch) arrange(first, end int, segmented bool, to *sockName) {
 	b.messages, b.sent = 0, 0
-	for i := 0; i < b.n; {
+	for i := first; i < end; {
 		run := 1
 		if segmented {
-			run = b.run(i)
+			run = b.run(i, end)
 		}
 		m := &b.out[b.messages]
 		*m = mmsghdr{hdr: unix.Msghdr{Iov: &b.vectors[i], Iovlen: uint64(run)}}
+		if to != nil {
+			m.hdr.Name, m.hdr.Namelen = (*byte)(unsafe.Pointer(to)), to.len()
+		}
 		if run > 1 {
 			c := &b.controls[b.messages]
 			h := (*unix.Cmsghdr)(unsafe.Pointer(&c[0]))
@@ -89,20 +150,21 @@ func (b *batch) arrange(segmented bool) {
 			m.hdr.Control = &c[0]
 			m.hdr.SetControllen(len(c))
 		}
+		b.firsts[b.messages] = i
 		b.messages++
 		i += run
 	}
 }
 
-// run is how many datagrams from i on make one segmented message: all of the
-// first one's size, but for a shorter last one.
-func (b *batch) run(i int) int {
+// run is how many datagrams from i on, before end, make one segmented message:
+// all of the first one's size, but for a shorter last one.
+func (b *batch) run(i, end int) int {
 	size := b.vectors[i].Len
 	if size == 0 {
 		return 1
 	}
 	total, n := size, 1
-	for i+n < b.n && n < maxSegments {
+	for i+n < end && n < maxSegments {
 		next := b.vectors[i+n].Len
 		if next == 0 || next > size || total+next > maxSegmented {
 			break
@@ -131,89 +193,94 @@ func (b *batch) send(fd int) error {
 	return nil
 }
 
-// datagramPump carries datagrams from one connected socket to another.
-type datagramPump struct {
-	b *batch
+// datagramSender puts received datagrams on a socket. It is not for several
+// goroutines at once.
+type datagramSender struct {
+	out syscall.RawConn
+	to  *sockName // nil where the socket is connected
 	// segment is cleared when the way out cannot cut messages itself.
 	segment bool
-	err     error // of receiving
-	sendErr error
+
+	// Of the send under way.
+	b     *batch
+	end   int
+	err   error
+	drain func(fd uintptr) bool // made once: method values allocate
 }
 
-// relayDatagrams carries datagrams from src to dst until one of them is
-// closed. passed is called for each batch; srcFailed and dstFailed, either of
-// which may be nil, hear what the sockets report of their remote ends.
-func relayDatagrams(dst, src *net.UDPConn, passed func(), dstFailed, srcFailed func(error)) {
-	in, err := src.SyscallConn()
+func newDatagramSender(c *net.UDPConn, to netip.AddrPort) (*datagramSender, error) {
+	raw, err := c.SyscallConn()
 	if err != nil {
-		return
+		return nil, err
 	}
-	out, err := dst.SyscallConn()
-	if err != nil {
-		return
-	}
-	p := datagramPump{segment: true}
-	fill, drain := p.fill, p.drain // made once: method values allocate
+	s := &datagramSender{out: raw, to: nameOf(to), segment: true}
+	s.drain = s.drainTo
+	return s, nil
+}
+
+// send sends the datagrams from first to before end. refused is what the
+// socket said of the last one that could not be sent; closed ends it all.
+func (s *datagramSender) send(b *batch, first, end int) (refused, closed error) {
+	b.arrange(first, end, s.segment, s.to)
+	s.b, s.end, s.err = b, end, nil
+	closed = s.out.Write(s.drain)
+	s.b = nil
+	return s.err, closed
+}
+
+// drainTo sends what is arranged. A datagram that cannot be sent is lost, as on
+// any network.
+func (s *datagramSender) drainTo(fd uintptr) bool {
+	b, again := s.b, false
 	for {
-		if in.Read(fill) != nil {
-			return
-		}
-		if p.err != nil {
-			tell(srcFailed, p.err)
-			continue
-		}
-		passed()
-		err := out.Write(drain)
-		batches.Put(p.b)
-		p.b = nil
-		if err != nil {
-			return
-		}
-		if p.sendErr != nil {
-			tell(dstFailed, p.sendErr)
-		}
-	}
-}
-
-func tell(hear func(error), err error) {
-	if hear != nil {
-		hear(err)
-	}
-}
-
-func (p *datagramPump) fill(fd uintptr) bool {
-	p.b = batches.Get().(*batch)
-	p.err = nil
-	err := p.b.receive(int(fd))
-	if err == nil {
-		p.b.arrange(p.segment)
-		p.sendErr = nil
-		return true
-	}
-	batches.Put(p.b)
-	p.b = nil
-	if err == unix.EAGAIN {
-		return false
-	}
-	p.err = os.NewSyscallError("recvmmsg", err)
-	return true
-}
-
-// drain sends the batch. A datagram that cannot be sent is lost, as on any
-// network.
-func (p *datagramPump) drain(fd uintptr) bool {
-	for {
-		switch err := p.b.send(int(fd)); {
+		switch err := b.send(int(fd)); {
 		case err == nil:
 			return true
 		case err == unix.EAGAIN:
 			return false
-		case p.b.out[p.b.sent].hdr.Controllen > 0 && (err == unix.EIO || err == unix.EINVAL || err == unix.EMSGSIZE):
-			p.segment = false
-			p.b.arrange(false)
+		case b.out[b.sent].hdr.Controllen > 0 && (err == unix.EIO || err == unix.EINVAL || err == unix.EMSGSIZE):
+			s.segment = false
+			b.arrange(b.firsts[b.sent], s.end, false, s.to)
+		case !again:
+			again = true // the error may be of an earlier datagram
 		default:
-			p.sendErr = os.NewSyscallError("sendmmsg", err)
-			p.b.sent++
+			again = false
+			s.err = os.NewSyscallError("sendmmsg", err)
+			b.sent++
+		}
+	}
+}
+
+// receiveBatches hands what c receives to handle until that returns an error or
+// c is closed. idle, which may be nil, is called when nothing is left to
+// receive; errors of the socket are dropped before it.
+func receiveBatches(c *net.UDPConn, handle func(*batch) error, idle func(fd int)) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	var b *batch
+	fill := func(fd uintptr) bool {
+		b = batches.Get().(*batch)
+		err := b.receive(int(fd))
+		if err == nil {
+			return true
+		}
+		batches.Put(b)
+		b = nil
+		if idle != nil {
+			idle(int(fd))
+		}
+		return err != unix.EAGAIN
+	}
+	for raw.Read(fill) == nil {
+		if b == nil {
+			continue
+		}
+		err := handle(b)
+		batches.Put(b)
+		if err != nil {
+			return
 		}
 	}
 }

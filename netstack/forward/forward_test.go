@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -260,4 +261,9 @@ func TestOutFromTheBridge(t *testing.T) {
 			t.Errorf("%s: %q came back: %v", network, buf, err)
 		}
 	}
+}
+
+func reusePort(_, _ string, c syscall.RawConn) (err error) {
+	ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	return errors.Join(ctl, err)
 }

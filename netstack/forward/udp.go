@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kelp-engine/kelp/netstack/link"
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -37,22 +37,33 @@ const (
 type udpFlows struct {
 	*core
 
-	mu     sync.Mutex
-	closed bool
-	flows  map[flowID]*udpFlow
+	mu       sync.Mutex
+	closed   bool
+	flows    map[flowID]*udpFlow
+	mappings map[netip.AddrPort]*udpMapping // by the container's port
 }
 
 // udpFlow is what a container's port exchanges with one remote port.
 type udpFlow struct {
-	id    flowID
-	outer *net.UDPConn
-	inner io.WriteCloser
-	idle  time.Duration
+	id      flowID
+	target  netip.AddrPort // the remote, as the host calls it
+	mapping *udpMapping
+	inner   innerUDP
+	idle    time.Duration
 	// used is when the last datagram passed, in nanoseconds since an epoch
 	// of the process.
 	used atomic.Int64
-	// quote is the head of the flow's first packet, for ICMP errors.
+	// quote is the head of the flow's first packet, for ICMP errors; nil when
+	// the remote began.
 	quote []byte
+}
+
+// innerUDP is the end of a flow that speaks with the container under the
+// remote's address.
+type innerUDP interface {
+	// deliver sends received datagrams to the container.
+	deliver(b *batch, first, end int)
+	Close() error
 }
 
 var epoch = time.Now()
@@ -60,7 +71,7 @@ var epoch = time.Now()
 func now() int64 { return int64(time.Since(epoch)) }
 
 func newUDPFlows(ctx context.Context, c *core) *udpFlows {
-	u := &udpFlows{core: c, flows: map[flowID]*udpFlow{}}
+	u := &udpFlows{core: c, flows: map[flowID]*udpFlow{}, mappings: map[netip.AddrPort]*udpMapping{}}
 	c.stack.SetTransportProtocolHandler(udp.ProtocolNumber, u.handle)
 	c.tasks.Go(func() { u.sweep(ctx) })
 	return u
@@ -71,7 +82,7 @@ func (u *udpFlows) close() {
 	defer u.mu.Unlock()
 	u.closed = true
 	for _, f := range u.flows {
-		f.end()
+		u.end(f)
 	}
 }
 
@@ -82,89 +93,87 @@ func (u *udpFlows) handle(tid stack.TransportEndpointID, pkt *stack.PacketBuffer
 	f := u.flows[id]
 	u.mu.Unlock()
 	if f == nil {
-		var ok bool
-		if f, ok = u.newFlow(id, pkt); !ok {
+		quote := copyPacket(pkt)
+		quote.bytes = quote.bytes[:min(len(quote.bytes), quote.head+header.UDPMinimumSize)]
+		target, ok := u.policy.target(id.container.Addr(), id.remote.Addr())
+		if !ok {
+			u.send(unreachableFor(id, prohibited, quote.bytes))
+			return true
+		}
+		f = &udpFlow{id: id, target: netip.AddrPortFrom(target, id.remote.Port()), quote: quote.bytes}
+		if err := u.open(f); err != nil {
+			if !errors.Is(err, unix.EALREADY) {
+				u.refuse(f, err)
+			}
 			return true
 		}
 	}
 	// With an inner kernel socket only what comes before it is ready.
-	u.toHost(f, pkt.Data().AsRange().ToSlice())
+	f.touch()
+	if err := f.mapping.write(pkt.Data().AsRange().ToSlice(), f.target); err != nil {
+		u.refuse(f, err)
+	}
 	return true
 }
 
-// newFlow opens both ends of a flow. ok is false when the datagram was
-// answered or dropped.
-func (u *udpFlows) newFlow(id flowID, pkt *stack.PacketBuffer) (_ *udpFlow, ok bool) {
-	quote := copyPacket(pkt)
-	quote.bytes = quote.bytes[:min(len(quote.bytes), quote.head+header.UDPMinimumSize)]
-	target, ok := u.policy.target(id.container.Addr(), id.remote.Addr())
-	if !ok {
-		u.send(unreachableFor(id, prohibited, quote.bytes))
-		return nil, false
-	}
-	outer, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(target, id.remote.Port())))
-	if err != nil {
-		if why, ok := refusalFor(err); ok {
-			u.send(unreachableFor(id, why, quote.bytes))
-		}
-		return nil, false
-	}
-	_ = outer.SetReadBuffer(link.DatagramBuffer) // smaller is slower, not wrong
-	f := &udpFlow{id: id, outer: outer, idle: udpIdle, quote: quote.bytes}
-	if id.remote.Port() == dnsPort {
+// open makes the flow's end towards the container, a kernel socket where
+// possible, else the stack, and joins it to the port's mapping.
+func (u *udpFlows) open(f *udpFlow) error {
+	f.idle = udpIdle
+	if f.id.remote.Port() == dnsPort {
 		f.idle = dnsIdle
 	}
-	if err := u.start(f); err != nil {
-		outer.Close()
-		u.log.Debug("cannot open a container's UDP flow", "error", err)
-		return nil, false
-	}
-	return f, true
-}
-
-// start makes the end that speaks with the container under the
-// remote's address: a kernel socket where possible, else the stack.
-func (u *udpFlows) start(f *udpFlow) error {
 	f.touch()
-	var kernel *net.UDPConn
-	if !u.cfg.StackOnly && u.cfg.Bridge.Transparent && !u.cfg.Bridge.Owns(f.id.container.Addr()) {
-		var err error
-		if kernel, err = u.cfg.Bridge.DialUDP(link.Local{Addr: f.id.remote, Foreign: true}, f.id.container); err != nil {
-			return err
-		}
-		f.inner = kernel
-	} else {
+	if u.cfg.StackOnly || !u.cfg.Bridge.Transparent || u.cfg.Bridge.Owns(f.id.container.Addr()) {
 		f.inner = stackDatagrams{u.core, f.id}
+		return u.add(f)
 	}
-	if !u.add(f) {
-		f.inner.Close()
-		return net.ErrClosed
+	kernel, err := u.cfg.Bridge.DialUDP(link.Local{Addr: f.id.remote, Foreign: true}, f.id.container)
+	if err != nil {
+		return err
 	}
-	refused := func(err error) { u.refuse(f, err) } // the flow stays: the remote may open its port
-	if kernel == nil {
-		u.tasks.Go(func() {
-			defer u.remove(f)
-			u.toContainer(f)
-		})
-		return nil
+	toInner, err := newDatagramSender(kernel, netip.AddrPort{})
+	if err != nil {
+		kernel.Close()
+		return err
+	}
+	f.inner = kernelDatagrams{kernel, toInner}
+	if err := u.add(f); err != nil {
+		kernel.Close()
+		return err
 	}
 	u.tasks.Go(func() {
 		defer u.remove(f)
-		relayDatagrams(f.outer, kernel, f.touch, refused, nil)
-	})
-	u.tasks.Go(func() {
-		defer u.remove(f)
-		relayDatagrams(kernel, f.outer, f.touch, nil, refused)
+		u.toHost(f, kernel)
 	})
 	return nil
 }
 
+// toHost carries what the container sends.
+func (u *udpFlows) toHost(f *udpFlow, inner *net.UDPConn) {
+	toOuter, err := newDatagramSender(f.mapping.outer, f.target)
+	if err != nil {
+		return
+	}
+	receiveBatches(inner, func(b *batch) error {
+		f.touch()
+		refused, closed := toOuter.send(b, 0, b.n)
+		if refused != nil {
+			u.refuse(f, refused) // the flow stays: the remote may come back
+		}
+		return closed
+	}, nil)
+}
+
 // add enters f and makes room for it.
-func (u *udpFlows) add(f *udpFlow) bool {
+func (u *udpFlows) add(f *udpFlow) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
-		return false
+		return net.ErrClosed
+	}
+	if u.flows[f.id] != nil {
+		return unix.EALREADY // both ends began at once
 	}
 	if len(u.flows) >= maxUDPFlows {
 		var oldest *udpFlow
@@ -173,53 +182,50 @@ func (u *udpFlows) add(f *udpFlow) bool {
 				oldest = other
 			}
 		}
-		delete(u.flows, oldest.id)
-		oldest.end()
+		u.end(oldest)
+	}
+	if err := u.join(f); err != nil {
+		return err
 	}
 	u.flows[f.id] = f
-	return true
+	return nil
 }
 
 func (u *udpFlows) remove(f *udpFlow) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.flows[f.id] == f {
-		delete(u.flows, f.id)
-	}
-	f.end()
+	u.end(f)
 }
 
-// toHost sends one datagram of the container.
-func (u *udpFlows) toHost(f *udpFlow, payload []byte) {
-	f.touch()
-	if _, err := f.outer.Write(payload); err != nil {
-		u.refuse(f, err)
+// end closes a flow and, when it was the last of its mapping, that.
+//
+// Preconditions: u.mu is held.
+func (u *udpFlows) end(f *udpFlow) {
+	if u.flows[f.id] != f {
+		return
 	}
-}
-
-// toContainer carries what the host's socket receives until the flow ends.
-func (u *udpFlows) toContainer(f *udpFlow) {
-	for {
-		err := readDatagrams(f.outer, func(b []byte) {
-			f.touch()
-			_, _ = f.inner.Write(b)
-		})
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		u.refuse(f, err) // the flow stays: the remote may open its port
-	}
+	delete(u.flows, f.id)
+	f.inner.Close()
+	u.leave(f)
 }
 
 // refuse tells the container what the host was told about the remote port.
 func (u *udpFlows) refuse(f *udpFlow, err error) {
-	if errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, unix.EMSGSIZE) || f.quote == nil {
 		return
 	}
 	if why, ok := refusalFor(err); ok {
 		u.send(unreachableFor(f.id, why, f.quote))
 	}
 }
+
+// kernelDatagrams is a socket of the network's namespace.
+type kernelDatagrams struct {
+	*net.UDPConn
+	sender *datagramSender
+}
+
+func (k kernelDatagrams) deliver(b *batch, first, end int) { _, _ = k.sender.send(b, first, end) }
 
 // stackDatagrams sends datagrams to a container through the stack, which
 // splits those that are too long for the link.
@@ -228,7 +234,15 @@ type stackDatagrams struct {
 	id   flowID
 }
 
-func (d stackDatagrams) Write(payload []byte) (int, error) {
+func (d stackDatagrams) deliver(b *batch, first, end int) {
+	for i := first; i < end; i++ {
+		if err := d.send(b.datagram(i)); err != nil {
+			d.core.log.Debug("cannot send a datagram to a container", "error", err)
+		}
+	}
+}
+
+func (d stackDatagrams) send(payload []byte) error {
 	proto := header.IPv4ProtocolNumber
 	if d.id.remote.Addr().Is6() {
 		proto = header.IPv6ProtocolNumber
@@ -236,7 +250,7 @@ func (d stackDatagrams) Write(payload []byte) (int, error) {
 	from, to := tcpipAddr(d.id.remote.Addr()), tcpipAddr(d.id.container.Addr())
 	r, terr := d.core.stack.FindRoute(nicID, from, to, proto, false)
 	if terr != nil {
-		return 0, fmt.Errorf("cannot reach the container: %s", terr)
+		return fmt.Errorf("cannot reach the container: %s", terr)
 	}
 	defer r.Release()
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
@@ -251,9 +265,9 @@ func (d stackDatagrams) Write(payload []byte) (int, error) {
 	sum := r.PseudoHeaderChecksum(header.UDPProtocolNumber, length)
 	h.SetChecksum(^h.CalculateChecksum(checksum.Combine(sum, pkt.Data().Checksum())))
 	if terr := r.WritePacket(stack.NetworkHeaderParams{Protocol: header.UDPProtocolNumber, TTL: r.DefaultTTL()}, pkt); terr != nil {
-		return 0, fmt.Errorf("cannot send to the container: %s", terr)
+		return fmt.Errorf("cannot send to the container: %s", terr)
 	}
-	return len(payload), nil
+	return nil
 }
 
 func (d stackDatagrams) Close() error { return nil }
@@ -269,10 +283,9 @@ func (u *udpFlows) sweep(ctx context.Context) {
 		case <-tick.C:
 		}
 		u.mu.Lock()
-		for id, f := range u.flows {
+		for _, f := range u.flows {
 			if f.quiet() {
-				delete(u.flows, id)
-				f.end()
+				u.end(f)
 			}
 		}
 		u.mu.Unlock()
@@ -282,9 +295,3 @@ func (u *udpFlows) sweep(ctx context.Context) {
 func (f *udpFlow) touch() { f.used.Store(now()) }
 
 func (f *udpFlow) quiet() bool { return time.Duration(now()-f.used.Load()) > f.idle }
-
-// end closes both ends; the flow's goroutines then return.
-func (f *udpFlow) end() {
-	f.outer.Close()
-	f.inner.Close()
-}

@@ -1,0 +1,182 @@
+package forward
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/kelp-engine/kelp/netstack/link"
+	"golang.org/x/sys/unix"
+)
+
+// maxUninvited bounds the flows of a mapping that remotes began.
+const maxUninvited = 64
+
+// udpMapping is the host's socket behind one port of a container. Whatever
+// remote the container sends to, its datagrams come from the same port of the
+// host (RFC 4787: endpoint-independent mapping), so peers can tell each other
+// where to find it. It takes datagrams from the addresses that the container
+// has sent to, from any of their ports (address-dependent filtering).
+type udpMapping struct {
+	outer *net.UDPConn
+	// Guarded by the udpFlows' mu.
+	flows     map[netip.AddrPort]*udpFlow // by target
+	uninvited int                         // flows that remotes began
+}
+
+// join adds f to its port's mapping, which it opens when there is none.
+//
+// Preconditions: u.mu is held.
+func (u *udpFlows) join(f *udpFlow) error {
+	m := u.mappings[f.id.container]
+	if m == nil {
+		outer, err := listenAnywhere(f.target.Addr().Is6())
+		if err != nil {
+			return err
+		}
+		m = &udpMapping{outer: outer, flows: map[netip.AddrPort]*udpFlow{}}
+		u.mappings[f.id.container] = m
+		u.tasks.Go(func() { u.receive(m) })
+	}
+	m.flows[f.target] = f
+	if f.quote == nil {
+		m.uninvited++
+	}
+	f.mapping = m
+	return nil
+}
+
+// leave takes f off its mapping.
+//
+// Preconditions: u.mu is held.
+func (u *udpFlows) leave(f *udpFlow) {
+	m := f.mapping
+	delete(m.flows, f.target)
+	if f.quote == nil {
+		m.uninvited--
+	}
+	if len(m.flows) == 0 {
+		delete(u.mappings, f.id.container)
+		m.outer.Close()
+	}
+}
+
+// listenAnywhere opens a UDP socket that hears what became of its datagrams.
+func listenAnywhere(ipv6 bool) (*net.UDPConn, error) {
+	network, level, opt := "udp4", unix.SOL_IP, unix.IP_RECVERR
+	if ipv6 {
+		network, level, opt = "udp6", unix.SOL_IPV6, unix.IPV6_RECVERR
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, opt, 1) })
+		return errors.Join(ctl, err)
+	}}
+	c, err := lc.ListenPacket(context.Background(), network, ":0")
+	if err != nil {
+		return nil, err
+	}
+	outer := c.(*net.UDPConn)
+	_ = outer.SetReadBuffer(link.DatagramBuffer) // smaller is slower, not wrong
+	return outer, nil
+}
+
+// write sends one datagram.
+func (m *udpMapping) write(payload []byte, to netip.AddrPort) error {
+	_, err := m.outer.WriteToUDPAddrPort(payload, to)
+	if _, told := errors.AsType[syscall.Errno](err); told {
+		_, err = m.outer.WriteToUDPAddrPort(payload, to) // the error may be of an earlier datagram
+	}
+	return err
+}
+
+// receive carries what comes from all remotes, until the mapping is closed.
+func (u *udpFlows) receive(m *udpMapping) {
+	receiveBatches(m.outer, func(b *batch) error {
+		for i := 0; i < b.n; {
+			from, end := b.fromOne(i)
+			if f := u.flowFrom(m, from); f != nil {
+				f.touch()
+				f.inner.deliver(b, i, end)
+			}
+			i = end
+		}
+		return nil
+	}, func(fd int) { u.hearErrors(m, fd) })
+}
+
+// flowFrom returns the flow of a remote, a new one where it is another port of
+// an address that the container has sent to, or nil.
+func (u *udpFlows) flowFrom(m *udpMapping, from netip.AddrPort) *udpFlow {
+	u.mu.Lock()
+	f := m.flows[from]
+	var known *udpFlow
+	if f == nil && m.uninvited < maxUninvited {
+		for target, other := range m.flows {
+			if target.Addr() == from.Addr() && other.quote != nil {
+				known = other
+				break
+			}
+		}
+	}
+	u.mu.Unlock()
+	if f != nil || known == nil {
+		return f
+	}
+	f = &udpFlow{id: flowID{known.id.container, netip.AddrPortFrom(known.id.remote.Addr(), from.Port())}, target: from}
+	if err := u.open(f); err != nil {
+		u.log.Debug("cannot open a UDP flow that a remote began", "error", err)
+		return nil
+	}
+	return f
+}
+
+// hearErrors passes on what ICMP told the socket about its datagrams.
+func (u *udpFlows) hearErrors(m *udpMapping, fd int) {
+	var control [512]byte
+	for {
+		_, n, _, to, err := unix.Recvmsg(fd, make([]byte, 1), control[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		why, ok := extendedError(control[:n])
+		u.mu.Lock()
+		f := m.flows[addrPortOf(to)]
+		u.mu.Unlock()
+		if ok && f != nil {
+			u.refuse(f, why)
+		}
+	}
+}
+
+func addrPortOf(a unix.Sockaddr) netip.AddrPort {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// extendedError reads the cause from the control messages of an error, a
+// struct sock_extended_err.
+func extendedError(control []byte) (syscall.Errno, bool) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return 0, false
+	}
+	for _, c := range messages {
+		ip := c.Header.Level == unix.SOL_IP && c.Header.Type == unix.IP_RECVERR
+		ip6 := c.Header.Level == unix.SOL_IPV6 && c.Header.Type == unix.IPV6_RECVERR
+		if (ip || ip6) && len(c.Data) >= 4 {
+			return syscall.Errno(binary.NativeEndian.Uint32(c.Data)), true
+		}
+	}
+	return 0, false
+}
