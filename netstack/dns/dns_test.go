@@ -142,7 +142,7 @@ func TestForgedAnswersAreLeftOut(t *testing.T) {
 	go func() {
 		buf := make([]byte, 512)
 		n, from, _ := liar.ReadFromUDPAddrPort(buf)
-		q, _ := parseQuery(buf[:n])
+		q, _ := parseQuery(buf[:n], false)
 		wrong := q
 		wrong.id++
 		liar.WriteToUDPAddrPort(wrong.reply(dnsmessage.RCodeSuccess, nil), from)

@@ -17,11 +17,20 @@ type query struct {
 	desired  bool // recursion
 	question dnsmessage.Question
 	name     string // of the question: lower case, no final dot
+	edns     bool
+	limit    int // bytes of the answer that the client takes
 }
+
+const (
+	// plainUDP is what a client takes by UDP that says nothing of it.
+	plainUDP = 512
+	// ourUDP is what we take, as EDNS says: no packet of it is cut on the way.
+	ourUDP = 1232
+)
 
 var errNoQuery = errors.New("not a query with one question")
 
-func parseQuery(b []byte) (query, error) {
+func parseQuery(b []byte, tcp bool) (query, error) {
 	var p dnsmessage.Parser
 	h, err := p.Start(b)
 	if err != nil {
@@ -37,13 +46,41 @@ func parseQuery(b []byte) (query, error) {
 	if _, err := p.Question(); !errors.Is(err, dnsmessage.ErrSectionDone) {
 		return query{}, errNoQuery
 	}
-	return query{
+	q := query{
 		id:       h.ID,
 		opcode:   h.OpCode,
 		desired:  h.RecursionDesired,
 		question: question,
 		name:     strings.ToLower(strings.TrimSuffix(question.Name.String(), ".")),
-	}, nil
+		limit:    plainUDP,
+	}
+	if size, ok := edns(&p); ok {
+		q.edns, q.limit = true, max(size, plainUDP)
+	}
+	if tcp {
+		q.limit = maxMessage
+	}
+	return q, nil
+}
+
+// edns looks for what a query says about its sender's EDNS. p is after the
+// questions.
+func edns(p *dnsmessage.Parser) (size int, ok bool) {
+	if p.SkipAllAnswers() != nil || p.SkipAllAuthorities() != nil {
+		return 0, false
+	}
+	for {
+		h, err := p.AdditionalHeader()
+		if err != nil {
+			return 0, false
+		}
+		if h.Type == dnsmessage.TypeOPT {
+			return int(h.Class), true
+		}
+		if p.SkipAdditional() != nil {
+			return 0, false
+		}
+	}
 }
 
 // fromZone answers what the zone knows. ok is false for names of others.
@@ -100,9 +137,8 @@ func (q query) record(body dnsmessage.ResourceBody) dnsmessage.Resource {
 	}
 }
 
-// reply builds an answer. A UDP answer to a client that knows no EDNS may
-// have 512 bytes; local answers have more only beyond 28 replicas, which
-// clients of this century take.
+// reply builds an answer. When the client does not take as much by UDP, it gets
+// what fits and is told to ask by TCP.
 func (q query) reply(code dnsmessage.RCode, records []dnsmessage.Resource) []byte {
 	m := dnsmessage.Message{
 		Header: dnsmessage.Header{
@@ -112,11 +148,24 @@ func (q query) reply(code dnsmessage.RCode, records []dnsmessage.Resource) []byt
 		Questions: []dnsmessage.Question{q.question},
 		Answers:   records,
 	}
-	b, err := m.Pack()
-	if err != nil {
-		return nil
+	if q.edns {
+		var h dnsmessage.ResourceHeader
+		if err := h.SetEDNS0(ourUDP, code, false); err != nil {
+			return nil
+		}
+		m.Additionals = []dnsmessage.Resource{{Header: h, Body: &dnsmessage.OPTResource{}}}
 	}
-	return b
+	for {
+		b, err := m.Pack()
+		if err != nil {
+			return nil
+		}
+		if len(b) <= q.limit || len(m.Answers) == 0 {
+			return b
+		}
+		m.Truncated = true
+		m.Answers = m.Answers[:min(len(m.Answers)-1, len(m.Answers)*q.limit/len(b))]
+	}
 }
 
 // reverseAddr reads the address from a name below in-addr.arpa or ip6.arpa.

@@ -169,7 +169,7 @@ func writeStream(w io.Writer, b []byte) error {
 
 // answer returns the answer to a query, or nil when it deserves none.
 func (s *Server) answer(ctx context.Context, query []byte, tcp bool) []byte {
-	q, err := parseQuery(query)
+	q, err := parseQuery(query, tcp)
 	if err != nil {
 		return nil
 	}

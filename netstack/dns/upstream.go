@@ -24,10 +24,16 @@ func DialHost(ctx context.Context, network string, server netip.AddrPort) (net.C
 	return d.DialContext(ctx, network, server.String())
 }
 
-// attemptTimeout is how long one resolver may take before the next is asked.
-const attemptTimeout = 4 * time.Second
+const (
+	// attemptTimeout is how long one resolver may take.
+	attemptTimeout = 4 * time.Second
+	// patience is how long one is waited for before the next is asked as well.
+	patience = 500 * time.Millisecond
+	// rounds is how often each is asked.
+	rounds = 2
+)
 
-// Upstream forwards queries to the first of some resolvers that answers.
+// Upstream forwards queries to some resolvers.
 type Upstream struct {
 	Servers func() []netip.AddrPort
 	Dial    Dial
@@ -38,26 +44,73 @@ func Fixed(servers ...netip.AddrPort) func() []netip.AddrPort {
 	return func() []netip.AddrPort { return servers }
 }
 
-// Forward implements Forwarder.
+// attempt is what became of asking one resolver.
+type attempt struct {
+	answer []byte
+	err    error
+}
+
+// Forward implements Forwarder. Resolvers are asked in turn, the next one when
+// one fails or takes long; the first answer that is no failure counts.
 func (u *Upstream) Forward(ctx context.Context, query []byte, tcp bool) ([]byte, error) {
 	servers := u.Servers()
 	if len(servers) == 0 {
 		return nil, errors.New("there is no resolver to ask")
 	}
-	var errs []error
-	for range 2 {
-		for _, server := range servers {
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan attempt, rounds*len(servers))
+	next, pending := 0, 0
+	ask := func() {
+		server := servers[next%len(servers)]
+		next++
+		pending++
+		asked.Go(func() {
 			answer, err := u.ask(ctx, server, query, tcp)
-			if err == nil {
-				return answer, nil
+			if err != nil {
+				err = fmt.Errorf("cannot ask %s: %w", server, err)
 			}
-			errs = append(errs, fmt.Errorf("cannot ask %s: %w", server, err))
-			if ctx.Err() != nil {
-				return nil, errors.Join(errs...)
+			results <- attempt{answer, err}
+		})
+	}
+	ask()
+	slow := time.NewTimer(patience)
+	defer slow.Stop()
+	var failed []byte // the answer of a resolver that could not find out
+	var errs []error
+	for pending > 0 {
+		select {
+		case r := <-results:
+			pending--
+			switch {
+			case r.err != nil:
+				errs = append(errs, r.err)
+			case !isFailure(r.answer):
+				return r.answer, nil
+			default:
+				failed = r.answer
 			}
+		case <-slow.C:
+		}
+		if next < rounds*len(servers) && ctx.Err() == nil {
+			ask()
+			slow.Reset(patience)
 		}
 	}
+	if failed != nil {
+		return failed, nil
+	}
 	return nil, errors.Join(errs...)
+}
+
+// isFailure says whether another resolver may know better: this one failed, or
+// refuses to work for us.
+func isFailure(answer []byte) bool {
+	var p dnsmessage.Parser
+	h, err := p.Start(answer)
+	return err != nil || h.RCode == dnsmessage.RCodeServerFailure || h.RCode == dnsmessage.RCodeRefused
 }
 
 // ask puts the query to one resolver under an identifier of our own.
