@@ -35,6 +35,8 @@ type Config struct {
 	RuntimeDir string `json:"runtime_dir"`
 	Socket     string `json:"socket"` // of the Engine API, in the host's file system
 	Debug      bool   `json:"debug,omitempty"`
+	// Networks are the user's choices for networks.
+	Networks network.Defaults `json:"networks,omitzero"`
 }
 
 // Engine holds the managers.
@@ -95,6 +97,7 @@ func New(cfg Config) (*Engine, error) {
 		Sandboxes: e.keeper.Networks(),
 		Bridges:   e.keeper.Networks(),
 		Events:    e.Events,
+		Defaults:  cfg.Networks,
 	})
 	if err != nil {
 		return nil, err
@@ -140,6 +143,7 @@ func New(cfg Config) (*Engine, error) {
 		Version:    Version(),
 		Host:       host,
 		Cgroups:    cgroups,
+		Pools:      addressPools(cfg.Networks),
 		Containers: systemContainers{e.Containers},
 		Images:     systemImages{e.Images},
 		Volumes:    e.Volumes,

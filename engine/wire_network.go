@@ -4,6 +4,7 @@ import (
 	"context"
 
 	types "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/system"
 
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/network"
@@ -98,4 +99,13 @@ func (c networkContainers) active(id string) bool {
 		return false
 	}
 	return true
+}
+
+// addressPools are the user's pools as /info shows them.
+func addressPools(d network.Defaults) []system.NetworkAddressPool {
+	var all []system.NetworkAddressPool
+	for _, p := range d.Pools {
+		all = append(all, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
+	return all
 }

@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/network"
 	"github.com/kelp-engine/kelp/userns/daemonlog"
 )
 
-// configFile is the configuration file. Its keys are those of the flags.
+// configFile is the configuration file. Its keys are those of the flags, and
+// for networks those of dockerd.
 type configFile struct {
+	network.Defaults
 	DataRoot  string `json:"data-root"`
 	Socket    string `json:"socket"`
 	LogLevel  string `json:"log-level"`
@@ -82,10 +85,13 @@ func parseConfig(b []byte) (s settings, err error) {
 	}
 	s = settings{
 		DataRoot: filepath.Clean(c.DataRoot), Socket: c.Socket,
-		Log: daemonlog.Options{Level: c.LogLevel, Format: c.LogFormat},
+		Log: daemonlog.Options{Level: c.LogLevel, Format: c.LogFormat}, Networks: c.Defaults,
 	}
 	if c.DataRoot == "" {
 		s.DataRoot = ""
+	}
+	if err := c.Defaults.Check(); err != nil {
+		return s, err
 	}
 	return s, checkLog(s.Log)
 }

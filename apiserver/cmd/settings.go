@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/network"
 	"github.com/kelp-engine/kelp/userns/daemonlog"
 	"github.com/kelp-engine/kelp/userns/rundir"
 )
@@ -19,6 +20,7 @@ type settings struct {
 	RuntimeDir string            `json:"runtime_dir"`
 	Socket     string            `json:"socket"`
 	Log        daemonlog.Options `json:"log"`
+	Networks   network.Defaults  `json:"networks,omitzero"`
 	// dataRootGiven and socketGiven say that the user chose them.
 	dataRootGiven, socketGiven bool
 }

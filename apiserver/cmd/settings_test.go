@@ -1,12 +1,16 @@
 package cmd
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/kelp-engine/kelp/engine/network"
 )
 
 func TestParseConfig(t *testing.T) {
@@ -29,6 +33,22 @@ func TestParseConfig(t *testing.T) {
 		{name: "two objects", file: `{} {}`, bad: "more after"},
 		{name: "no object", file: `[]`, bad: "cannot unmarshal"},
 		{name: "wrong type", file: `{"debug": "yes"}`, bad: "cannot unmarshal"},
+		{name: "networks", file: `{"bip": "10.1.0.1/16", "default-address-pools": [{"base": "10.2.0.0/16", "size": 24}], "mtu": 1400}`, want: settings{Networks: network.Defaults{
+			Bridge: netip.MustParsePrefix("10.1.0.1/16"), Pools: []network.Pool{{Base: netip.MustParsePrefix("10.2.0.0/16"), Size: 24}}, MTU: 1400,
+		}}},
+		{name: "dockerd's firewall", file: `{"iptables": false}`, bad: `unknown field "iptables"`},
+		{name: "pool that cannot be cut", file: `{"default-address-pools": [{"base": "10.2.0.0/16", "size": 8}]}`, bad: "cannot be cut into subnets of size 8"},
+		{name: "pool with host bits", file: `{"default-address-pools": [{"base": "10.2.0.1/16", "size": 24}]}`, bad: "cannot be cut"},
+		{name: "no pool", file: `{"default-address-pools": [{"size": 24}]}`, bad: "cannot be cut"},
+		{name: "bridge without host bits", file: `{"bip": "10.1.0.0/16"}`, bad: "failed to allocate gateway (10.1.0.0)"},
+		{name: "part of nothing", file: `{"fixed-cidr": "10.1.0.0/24"}`, bad: "fixed-cidr needs bip"},
+		{name: "part of another", file: `{"bip": "10.1.0.1/16", "fixed-cidr": "10.2.0.0/24"}`, bad: "doesn't contain ip-range"},
+		{name: "IPv6 without", file: `{"bip6": "fd00::1/64"}`, bad: "need ipv6"},
+		{name: "IPv6 twice", file: `{"ipv6": true, "bip6": "fd00::1/64", "fixed-cidr-v6": "fd01::/64"}`, bad: "exclude each other"},
+		{name: "IPv6 for ports", file: `{"ip": "::1"}`, bad: "must be an IPv4 address"},
+		{name: "small MTU", file: `{"mtu": 9}`, bad: "invalid MTU"},
+		{name: "option of an unknown driver", file: `{"default-network-opts": {"weave": {}}}`, bad: `unknown driver "weave"`},
+		{name: "unknown option", file: `{"default-network-opts": {"bridge": {"colour": "red"}}}`, bad: `unknown option "colour"`},
 		{name: "cut off", file: `{"debug"`, bad: "unexpected EOF"},
 	}
 	for _, tt := range tests {
@@ -40,7 +60,7 @@ func TestParseConfig(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got != tt.want {
+			if err != nil || !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
 			}
 		})
@@ -84,7 +104,7 @@ func TestConfiguredSettings(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got != tt.want {
+			if err != nil || !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
 			}
 		})

@@ -56,6 +56,7 @@ type wish struct {
 // Attach connects a container that is about to start. When it fails nothing
 // is left.
 func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error) {
+	c = m.o.Defaults.resolve(c)
 	mode := c.HostConfig.NetworkMode
 	if mode.IsNone() || mode.IsHost() || mode.IsContainer() {
 		return m.withoutNetwork(c)
@@ -111,6 +112,7 @@ func (m *Manager) joined(c *Container) (*Attachment, error) {
 	if other == nil {
 		return &Attachment{}, nil // joining its namespace says so
 	}
+	other = m.o.Defaults.resolve(other)
 	mode := other.HostConfig.NetworkMode
 	if mode.IsNone() || mode.IsHost() {
 		return m.withoutNetwork(other)

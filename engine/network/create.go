@@ -17,6 +17,10 @@ var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 // Create makes a network. The keeper makes it when the first container joins.
 func (m *Manager) Create(_ context.Context, req network.CreateRequest) (id string, warnings []string, err error) {
+	if req.Driver == "" {
+		req.Driver = driverBridge
+	}
+	req.Options = m.o.Defaults.withOptions(req.Driver, req.Options)
 	r, err := describe(req)
 	if err != nil {
 		return "", nil, err
@@ -51,9 +55,6 @@ func describe(req network.CreateRequest) (*Record, error) {
 	}
 	if !validName.MatchString(req.Name) {
 		return nil, fault.InvalidArgument("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", req.Name)
-	}
-	if req.Driver == "" {
-		req.Driver = driverBridge
 	}
 	if err := checkDriver(req); err != nil {
 		return nil, err

@@ -93,7 +93,7 @@ func TestSubnets(t *testing.T) {
 	s := fresh(t)
 	var got []string
 	for range 20 {
-		p, err := s.freeSubnet()
+		p, err := s.freeSubnet(false)
 		check(t, err)
 		for _, other := range s.networks {
 			for _, c := range other.IPAM.Config {
@@ -112,5 +112,65 @@ func TestSubnets(t *testing.T) {
 	}
 	if a := last(netip.MustParsePrefix("10.0.0.0/30")); a.String() != "10.0.0.3" {
 		t.Errorf("the last address is %s", a)
+	}
+}
+
+func TestPools(t *testing.T) {
+	prefix := netip.MustParsePrefix
+	for _, c := range []struct {
+		name string
+		pool Pool
+		used []string
+		want string // "" is none
+	}{
+		{"fresh", Pool{prefix("10.0.0.0/8"), 24}, nil, "10.0.0.0/24"},
+		{"after one", Pool{prefix("10.0.0.0/8"), 24}, []string{"10.0.0.0/24"}, "10.0.1.0/24"},
+		{"after a part of one", Pool{prefix("10.0.0.0/8"), 24}, []string{"10.0.0.64/30"}, "10.0.1.0/24"},
+		{"after a large one", Pool{prefix("10.0.0.0/8"), 24}, []string{"10.0.0.0/10", "10.64.0.0/16"}, "10.65.0.0/24"},
+		{"full", Pool{prefix("10.0.0.0/24"), 25}, []string{"10.0.0.0/25", "10.0.0.128/25"}, ""},
+		{"all taken at once", Pool{prefix("fd00::/8"), 64}, []string{"fc00::/7"}, ""},
+		{"to the last address", Pool{prefix("255.255.255.0/24"), 25}, []string{"255.255.255.0/24"}, ""},
+	} {
+		var used []netip.Prefix
+		for _, u := range c.used {
+			used = append(used, prefix(u))
+		}
+		if got, ok := c.pool.free(used); ok != (c.want != "") || ok && got.String() != c.want {
+			t.Errorf("%s: %s", c.name, got)
+		}
+	}
+}
+
+func TestDefaultBridgeFollowsTheConfiguration(t *testing.T) {
+	s := fresh(t)
+	before, err := s.Inspect("bridge")
+	check(t, err)
+	again := func(d Defaults) network.Inspect {
+		check(t, d.Check())
+		m, err := New(Options{Dir: s.dir, Sandboxes: s.keeper, Bridges: s.keeper, Events: noEvents{}, Defaults: d})
+		check(t, err)
+		n, err := m.Inspect("bridge")
+		check(t, err)
+		if n.ID != before.ID {
+			t.Error("the default bridge is another one")
+		}
+		return n
+	}
+	off := false
+	chosen := again(Defaults{
+		Bridge: netip.MustParsePrefix("10.7.0.1/16"), Within: netip.MustParsePrefix("10.7.9.0/24"), IPv6: true,
+		MTU: 1400, ICC: &off, HostIP: netip.MustParseAddr("127.0.0.1"),
+	})
+	if c := chosen.IPAM.Config[0]; c.Subnet.String() != "10.7.0.0/16" || c.Gateway.String() != "10.7.0.1" || c.IPRange.String() != "10.7.9.0/24" {
+		t.Errorf("%+v", c)
+	}
+	if o := chosen.Options; len(chosen.IPAM.Config) != 2 || o[optMTU] != "1400" || o[optICC] != "false" || o[optHostBinding] != "127.0.0.1" {
+		t.Errorf("%+v", chosen)
+	}
+	if back := again(Defaults{}); len(back.IPAM.Config) != 1 || back.IPAM.Config[0].Subnet.String() != "10.7.0.0/16" || back.IPAM.Config[0].IPRange.IsValid() || back.Options[optMTU] != "1500" {
+		t.Errorf("%+v", back)
+	}
+	if kept := again(Defaults{}); !reflect.DeepEqual(kept.IPAM, again(Defaults{}).IPAM) {
+		t.Errorf("%+v", kept)
 	}
 }

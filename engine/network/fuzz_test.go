@@ -31,11 +31,11 @@ func FuzzRecord(f *testing.F) {
 			return
 		}
 		p := pool{map[string]leases{}}
-		m := &table{networks: map[string]*Record{r.ID: &r}, pool: p, o: Options{Pools: DefaultPools()}}
+		m := &table{networks: map[string]*Record{r.ID: &r}, pool: p}
 		r.api()
 		r.keeper()
 		r.gateway(true)
-		if _, err := m.freeSubnet(); err != nil && len(r.IPAM.Config) == 0 {
+		if _, err := m.freeSubnet(false); err != nil && len(r.IPAM.Config) == 0 {
 			t.Errorf("no subnet is free: %v", err)
 		}
 		use(t, &p, &r)
@@ -79,7 +79,7 @@ func FuzzSubnet(f *testing.F) {
 			c.AuxAddress = map[string]netip.Addr{"aux": a}
 		}
 		yes := true
-		m := &table{networks: map[string]*Record{}, pool: pool{map[string]leases{}}, o: Options{Pools: DefaultPools()}}
+		m := &table{networks: map[string]*Record{}, pool: pool{map[string]leases{}}}
 		r := newRecord("reef", driverBridge)
 		r.EnableIPv4, r.EnableIPv6 = yes, yes
 		if _, err := m.chooseSubnets(r, &network.IPAM{Config: []network.IPAMConfig{c}}); err != nil {

@@ -15,8 +15,8 @@ import (
 
 // Pool is a range that is cut into subnets of Size bits.
 type Pool struct {
-	Base netip.Prefix
-	Size int
+	Base netip.Prefix `json:"base"`
+	Size int          `json:"size"`
 }
 
 // DefaultPools are the ranges of Docker's, of which the last of 172.16.0.0/12
@@ -29,11 +29,11 @@ func DefaultPools() []Pool {
 	return append(pools, Pool{netip.MustParsePrefix("192.168.0.0/16"), 20}, Pool{netip.MustParsePrefix("172.30.0.0/15"), 24})
 }
 
-// freeSubnet returns an IPv4 subnet that no network and no route of the host
-// has a part of: containers could not reach the host's side of it.
+// freeSubnet returns a subnet of a family that no network and no route of the
+// host has a part of: containers could not reach the host's side of it.
 //
 // Preconditions: m.mu is held, or m is not shared yet.
-func (m *table) freeSubnet() (netip.Prefix, error) {
+func (m *table) freeSubnet(ipv6 bool) (netip.Prefix, error) {
 	var used []netip.Prefix
 	for _, r := range m.networks {
 		for _, c := range r.IPAM.Config {
@@ -41,35 +41,36 @@ func (m *table) freeSubnet() (netip.Prefix, error) {
 		}
 	}
 	used = append(used, hostRoutes()...)
-	for _, pool := range m.o.Pools {
-		for s := netip.PrefixFrom(pool.Base.Addr(), pool.Size); pool.Base.Contains(s.Addr()); {
-			if !overlapsAny(s, used) {
-				return s, nil
-			}
-			next, ok := after(s)
-			if !ok {
-				break
-			}
-			s = next
+	pools := slices.DeleteFunc(slices.Clone(m.o.Defaults.Pools), func(p Pool) bool { return p.Base.Addr().Is6() != ipv6 })
+	if len(pools) == 0 {
+		if ipv6 {
+			return uniqueLocal(), nil
+		}
+		pools = DefaultPools()
+	}
+	for _, p := range pools {
+		if s, ok := p.free(used); ok {
+			return s, nil
 		}
 	}
 	return netip.Prefix{}, fault.Internal("all predefined address pools have been fully subnetted").
 		WithHint("remove networks with 'docker network prune', or name a --subnet")
 }
 
-func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {
-	for _, o := range others {
-		if p.Overlaps(o) {
-			return true
+// free returns the pool's first subnet that overlaps none of those used.
+func (p Pool) free(used []netip.Prefix) (netip.Prefix, bool) {
+	for s := netip.PrefixFrom(p.Base.Addr(), p.Size); p.Base.Contains(s.Addr()); {
+		i := slices.IndexFunc(used, s.Overlaps)
+		if i < 0 {
+			return s, true
 		}
+		next := last(s) // that of the larger one, which may fill the pool
+		if used[i].Bits() < s.Bits() {
+			next = last(used[i])
+		}
+		s = netip.PrefixFrom(next.Next(), p.Size)
 	}
-	return false
-}
-
-// after returns the subnet that follows one of the same size.
-func after(p netip.Prefix) (netip.Prefix, bool) {
-	next := last(p).Next()
-	return netip.PrefixFrom(next, p.Bits()), next.IsValid()
+	return netip.Prefix{}, false
 }
 
 // last returns the highest address of a subnet.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -62,9 +63,8 @@ type Options struct {
 	Sandboxes Sandboxes
 	Bridges   Bridges
 	Events    Publisher
-	// Pools are where networks that name no subnet take theirs from; none
-	// means DefaultPools.
-	Pools []Pool
+	// Defaults have been checked.
+	Defaults Defaults
 }
 
 // Manager holds all networks and connects containers to them.
@@ -95,9 +95,6 @@ type table struct {
 // New opens the networks in o.Dir and makes the predefined ones. Call
 // SetContainers and Recover before anything else.
 func New(o Options) (*Manager, error) {
-	if len(o.Pools) == 0 {
-		o.Pools = DefaultPools()
-	}
 	t := &table{o: o, networks: map[string]*Record{}, pool: pool{map[string]leases{}}}
 	var err error
 	if t.store, err = record.NewStore[Record](o.Dir, record.Options{Schema: 1}); err != nil {
@@ -135,18 +132,22 @@ func (m *table) makePredefined() error {
 	for _, p := range []struct{ name, driver string }{
 		{network.NetworkBridge, driverBridge}, {network.NetworkHost, driverHost}, {network.NetworkNone, driverNull},
 	} {
-		if slices.ContainsFunc(m.all(), func(r *Record) bool { return r.Name == p.name }) {
-			continue
+		var old *Record
+		if i := slices.IndexFunc(m.all(), func(r *Record) bool { return r.Name == p.name }); i >= 0 {
+			old = m.all()[i]
 		}
-		r := newRecord(p.name, p.driver)
+		r := old
+		if r == nil {
+			r = newRecord(p.name, p.driver)
+		}
 		if p.driver == driverBridge {
-			r.EnableIPv4 = true
-			r.Options = map[string]string{optDefaultBridge: "true", optICC: "true", optMasquerade: "true", optHostBinding: "0.0.0.0", optBridgeName: "docker0", optMTU: "1500"}
-			subnet, err := m.freeSubnet()
-			if err != nil {
+			var err error
+			if r, err = m.defaultBridge(old); err != nil {
 				return err
 			}
-			r.IPAM.Config = []network.IPAMConfig{{Subnet: subnet, Gateway: subnet.Addr().Next()}}
+		}
+		if old != nil && reflect.DeepEqual(r, old) {
+			continue
 		}
 		if err := m.store.Save(r.ID, r); err != nil {
 			return fmt.Errorf("cannot save the network %s: %w", p.name, err)

@@ -21,15 +21,15 @@ func (m *table) chooseSubnets(r *Record, ipam *network.IPAM) (warnings []string,
 			return nil, err
 		}
 	}
-	if r.EnableIPv4 && !r.hasFamily(false) {
-		s, err := m.freeSubnet()
+	for _, ipv6 := range []bool{false, true} {
+		if wanted := r.EnableIPv4 && !ipv6 || r.EnableIPv6 && ipv6; !wanted || r.hasFamily(ipv6) {
+			continue
+		}
+		s, err := m.freeSubnet(ipv6)
 		if err != nil {
 			return nil, err
 		}
 		r.IPAM.Config = append(r.IPAM.Config, network.IPAMConfig{Subnet: s})
-	}
-	if r.EnableIPv6 && !r.hasFamily(true) {
-		r.IPAM.Config = append(r.IPAM.Config, network.IPAMConfig{Subnet: uniqueLocal()})
 	}
 	for i := range r.IPAM.Config {
 		c := &r.IPAM.Config[i]

@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/kelp-engine/kelp/engine/record"
@@ -52,6 +53,8 @@ type Options struct {
 	Version  string
 	Host     spec.Host
 	Cgroups  cgroup.Info
+	// Pools are what the user chose for networks' addresses.
+	Pools []system.NetworkAddressPool
 
 	Containers Containers
 	Images     Images
