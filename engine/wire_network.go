@@ -88,6 +88,11 @@ func (c networkContainers) EditNetworks(ctx context.Context, ref string, change 
 	})
 }
 
+// UpdateFiles implements network.Containers.
+func (c networkContainers) UpdateFiles(id string, before, now *network.Attachment) error {
+	return c.Manager.UpdateFiles(id, (*container.Network)(before), (*container.Network)(now))
+}
+
 // active says whether a container runs, or is on the way there.
 func (c networkContainers) active(id string) bool {
 	found, err := c.Find(id)

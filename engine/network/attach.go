@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 
@@ -103,6 +104,24 @@ func (m *joints) files(c *Container, endpoints []keeper.Endpoint, links []hostLi
 	m.mu.Unlock()
 	resolv, err := resolvFile(c, userDefined)
 	return &Attachment{Hostname: hostnameFile(c), Hosts: hostsFile(c, endpoints, links), ResolvConf: resolv}, err
+}
+
+// updateFiles follows a change of a running container's endpoints, which were
+// these before.
+func (m *joints) updateFiles(c *Container, before []keeper.Endpoint) {
+	m.mu.Lock()
+	endpoints := m.connected(c.ID)
+	m.mu.Unlock()
+	old, err := m.files(c, before, nil)
+	if err == nil {
+		var now *Attachment
+		if now, err = m.files(c, endpoints, nil); err == nil {
+			err = m.containers.UpdateFiles(c.ID, old, now)
+		}
+	}
+	if err != nil {
+		slog.Warn("cannot update a container's files in /etc", "container", c.Name, "error", err)
+	}
 }
 
 // joined is the attachment of a container that shares another's network: it

@@ -129,10 +129,12 @@ func (m *Manager) connectLive(ctx context.Context, c *Container, w wish) error {
 		return err
 	}
 	m.mu.Lock()
+	before := m.connected(c.ID)
 	if a := m.attached[c.ID]; a != nil {
 		a.state.Endpoints = append(slices.Clone(a.state.Endpoints), e)
 	}
 	m.mu.Unlock()
+	m.updateFiles(c, before)
 	m.publish(w.net, events.ActionConnect, map[string]string{"container": c.ID})
 	return nil
 }
@@ -200,7 +202,7 @@ func (m *Manager) Disconnect(ctx context.Context, ref string, req network.Discon
 		if found == "" {
 			return fault.PermissionDenied("container %s is not connected to network %s", c.Name, r.Name)
 		}
-		if err := m.disconnectLive(ctx, c.ID, r); err != nil {
+		if err := m.disconnectLive(ctx, c, r); err != nil {
 			return err
 		}
 		crashpoint.Hit("network.disconnect.made")
@@ -214,23 +216,25 @@ func (m *Manager) Disconnect(ctx context.Context, ref string, req network.Discon
 }
 
 // disconnectLive takes a container's live endpoint off, if there is one.
-func (m *Manager) disconnectLive(ctx context.Context, containerID string, r *Record) error {
+func (m *Manager) disconnectLive(ctx context.Context, c *Container, r *Record) error {
 	m.mu.Lock()
-	e, on := m.users(r)[containerID]
+	e, on := m.users(r)[c.ID]
 	m.mu.Unlock()
 	if !on {
 		return nil
 	}
-	if err := m.o.Bridges.DisconnectEndpoint(ctx, containerID, e.EndpointID); err != nil {
+	if err := m.o.Bridges.DisconnectEndpoint(ctx, c.ID, e.EndpointID); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	if a := m.attached[containerID]; a != nil {
+	before := m.connected(c.ID)
+	if a := m.attached[c.ID]; a != nil {
 		a.state.Endpoints = slices.DeleteFunc(slices.Clone(a.state.Endpoints), func(o keeper.Endpoint) bool { return o.EndpointID == e.EndpointID })
 	}
 	m.freeAll([]keeper.Endpoint{e})
 	m.mu.Unlock()
-	m.publish(r, events.ActionDisconnect, map[string]string{"container": containerID})
+	m.updateFiles(c, before)
+	m.publish(r, events.ActionDisconnect, map[string]string{"container": c.ID})
 	return nil
 }
 

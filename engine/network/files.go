@@ -37,7 +37,7 @@ func hostnameFile(c *Container) []byte {
 func hostsFile(c *Container, endpoints []keeper.Endpoint, links []hostLine) []byte {
 	var b bytes.Buffer
 	b.WriteString(defaultHosts)
-	writeExtraHosts(&b, c)
+	writeExtraHosts(&b, c, endpoints)
 	for _, l := range links {
 		fmt.Fprintf(&b, "%s\t%s\n", l.addr, strings.Join(l.names, " "))
 	}
@@ -70,7 +70,9 @@ func splitExtraHost(text string) (name, addr string, ok bool) {
 	return text[:i], strings.Trim(text[i+1:], "[]"), true
 }
 
-func writeExtraHosts(b *bytes.Buffer, c *Container) {
+// writeExtraHosts writes a line for each, and for the host's gateway one for
+// each family that the container has.
+func writeExtraHosts(b *bytes.Buffer, c *Container, endpoints []keeper.Endpoint) {
 	for _, text := range c.HostConfig.ExtraHosts {
 		name, addr, ok := splitExtraHost(text)
 		switch {
@@ -81,8 +83,15 @@ func writeExtraHosts(b *bytes.Buffer, c *Container) {
 			fmt.Fprintf(b, "127.0.0.1\t%s\n", name)
 		default:
 			fmt.Fprintf(b, "%s\t%s\n", keeper.HostGateway4, name)
+			if slices.ContainsFunc(endpoints, hasIPv6) {
+				fmt.Fprintf(b, "%s\t%s\n", keeper.HostGateway6, name)
+			}
 		}
 	}
+}
+
+func hasIPv6(e keeper.Endpoint) bool {
+	return slices.ContainsFunc(e.Addresses, func(a netip.Prefix) bool { return a.Addr().Is6() && !a.Addr().IsLinkLocalUnicast() })
 }
 
 // asksForHost says whether the container may reach the host's loopback.
@@ -103,7 +112,7 @@ func hostsOfHost(c *Container) ([]byte, error) {
 	if len(own) > 0 && own[len(own)-1] != '\n' {
 		b.WriteByte('\n')
 	}
-	writeExtraHosts(b, c)
+	writeExtraHosts(b, c, nil)
 	return b.Bytes(), nil
 }
 
@@ -123,8 +132,12 @@ func resolvFile(c *Container, userDefined bool) ([]byte, error) {
 	return conf.Format(), nil
 }
 
-// resolvOfHost is the resolv.conf of a container without networks of its own.
+// resolvOfHost is the resolv.conf of a container without networks of its own:
+// the host's, word by word unless the container changes it.
 func resolvOfHost(c *Container) ([]byte, error) {
+	if h := c.HostConfig; len(h.DNS)+len(h.DNSSearch)+len(h.DNSOptions) == 0 {
+		return readOptional(hostResolvConf)
+	}
 	conf, err := hostConf(c)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ func TestHostsFile(t *testing.T) {
 	endpoints := []keeper.Endpoint{{Addresses: []netip.Prefix{netip.MustParsePrefix("172.17.0.2/16"), netip.MustParsePrefix("fd00::2/64")}}}
 	got := string(hostsFile(c, endpoints, []hostLine{{netip.MustParseAddr("172.17.0.9"), []string{"cache", "redis"}}}))
 	want := defaultHosts +
-		"10.1.2.3\tdb\n2001:db8::1\tsix\n169.254.255.254\thost.docker.internal\n" +
+		"10.1.2.3\tdb\n2001:db8::1\tsix\n169.254.255.254\thost.docker.internal\nfd6b:656c:7000::fffe\thost.docker.internal\n" +
 		"172.17.0.9\tcache redis\n" +
 		"172.17.0.2\tweb.example.com web\nfd00::2\tweb.example.com web\n"
 	if got != want {

@@ -50,6 +50,9 @@ type Containers interface {
 	// EditNetworks lets change alter the endpoints of a container on which
 	// no other operation works meanwhile, and saves them.
 	EditNetworks(ctx context.Context, ref string, change func(ctx context.Context, c *Container) error) error
+	// UpdateFiles makes of a container's files in /etc, which were as before,
+	// what they are to be now, but for what its user changed.
+	UpdateFiles(id string, before, now *Attachment) error
 }
 
 // Publisher tells the world what happens to networks.

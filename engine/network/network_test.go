@@ -85,6 +85,8 @@ func (f fakeContainers) EditNetworks(ctx context.Context, ref string, change fun
 	return change(ctx, f[ref])
 }
 
+func (f fakeContainers) UpdateFiles(string, *Attachment, *Attachment) error { return nil }
+
 type noEvents struct{}
 
 func (noEvents) Publish(events.Type, events.Action, string, map[string]string) {}

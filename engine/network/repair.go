@@ -71,7 +71,7 @@ func (m *Manager) agree(ctx context.Context, c *Container) error {
 	for _, e := range endpoints {
 		if r, err := m.find(e.NetworkID); asked[e.NetworkID].net == nil && err == nil {
 			slog.Info("disconnecting a container that was being connected", "container", c.Name, "network", r.Name)
-			if err := m.disconnectLive(ctx, c.ID, r); err != nil {
+			if err := m.disconnectLive(ctx, c, r); err != nil {
 				return err
 			}
 		}
