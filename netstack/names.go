@@ -40,25 +40,26 @@ func (z zone) Reverse(a netip.Addr) (string, bool) {
 	return "", false
 }
 
-// forwarder asks the container's resolvers, or the host's, unless all of the
-// container's networks are internal.
+// forwarder asks the container's resolvers, from inside its sandbox, or the
+// host's, unless all of the container's networks are internal.
 type forwarder struct{ s *Sandbox }
 
 var errInternal = errors.New("the container's networks are internal")
 
 // Forward implements dns.Forwarder.
 func (f forwarder) Forward(ctx context.Context, query []byte, tcp bool) ([]byte, error) {
+	if own := f.s.cfg.Servers; len(own) > 0 {
+		var servers []netip.AddrPort
+		for _, a := range own {
+			servers = append(servers, netip.AddrPortFrom(a, dns.Address.Port()))
+		}
+		u := dns.Upstream{Servers: dns.Fixed(servers...), Dial: f.s.dial}
+		return u.Forward(ctx, query, tcp)
+	}
 	if f.s.leading(false) == nil && f.s.leading(true) == nil {
 		return nil, errInternal
 	}
 	u := dns.Upstream{Servers: f.s.cfg.HostResolvers.Servers, Dial: dns.DialHost}
-	if len(f.s.cfg.Servers) > 0 {
-		var servers []netip.AddrPort
-		for _, a := range f.s.cfg.Servers {
-			servers = append(servers, netip.AddrPortFrom(a, dns.Address.Port()))
-		}
-		u = dns.Upstream{Servers: dns.Fixed(servers...), Dial: f.s.dial}
-	}
 	return u.Forward(ctx, query, tcp)
 }
 

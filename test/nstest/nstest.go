@@ -83,5 +83,10 @@ func makeHost() error {
 			return err
 		}
 	}
-	return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0o644)
+	for name, value := range map[string]string{"ping_group_range": "0 0", "ip_unprivileged_port_start": "53"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
