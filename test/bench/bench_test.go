@@ -86,16 +86,13 @@ func BenchmarkTable(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	if err := measurePodman(ctx, t); err != nil {
+		b.Logf("podman is left out: %v", err)
+	}
 	for _, name := range []string{"runc", "crun"} {
-		if !asked("run") {
-			break
-		}
 		if err := bundle.measure(ctx, t, name); err != nil {
 			b.Logf("%s is left out: %v", name, err)
 		}
-	}
-	if err := measurePodman(ctx, t); err != nil {
-		b.Logf("podman is left out: %v", err)
 	}
 	k, err := harness.New()
 	if err != nil {

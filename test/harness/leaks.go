@@ -50,6 +50,12 @@ func (k *Kelp) Processes() []Process {
 	return all
 }
 
+// ProcessesBeside lists the processes in the user namespace of process pid.
+func ProcessesBeside(pid int) ([]Process, error) {
+	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid))
+	return processesIn(ns), err
+}
+
 // snapshot is what a keeper holds on to.
 type snapshot struct {
 	mounts map[string]bool // mount points
