@@ -3,7 +3,6 @@ package image
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 )
@@ -47,12 +46,4 @@ func FuzzParseConfig(f *testing.F) {
 		}
 		_, _ = (&Image{Config: d.Config, StopTimeout: d.stopTimeout}).ContainerConfig()
 	})
-}
-
-// FuzzParseTime feeds anything as the filter until.
-func FuzzParseTime(f *testing.F) {
-	for _, text := range []string{"24h", "2026-01-02", "2026-01-02T03:04:05Z", "1700000000.5", "1e400"} {
-		f.Add(text)
-	}
-	f.Fuzz(func(_ *testing.T, text string) { _, _ = parseTime(text, time.Now()) })
 }

@@ -234,7 +234,7 @@ func (s catalog) timeBounds(ctx context.Context, f filter.Args) (b bounds, err e
 			b.after = im.Created
 		}
 	}
-	until, err := untilFilter(f)
+	until, err := f.Until(time.Now())
 	if err != nil {
 		return b, err
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/moby/moby/api/types/events"
 	imagetypes "github.com/moby/moby/api/types/image"
 
-	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/filter"
 )
 
@@ -25,7 +24,7 @@ func (s remover) Prune(ctx context.Context, f filter.Args) (imagetypes.PruneRepo
 	if err != nil {
 		return report, err
 	}
-	until, err := untilFilter(f)
+	until, err := f.Until(time.Now())
 	if err != nil {
 		return report, err
 	}
@@ -111,37 +110,4 @@ func (s catalog) Usage(ctx context.Context, verbose bool) (imagetypes.DiskUsage,
 		u.Items = items
 	}
 	return u, nil
-}
-
-// untilFilter reads the filter until: a time, or how long ago.
-func untilFilter(f filter.Args) (time.Time, error) {
-	if !f.Has("until") {
-		return time.Time{}, nil
-	}
-	if len(f["until"]) > 1 {
-		return time.Time{}, fault.InvalidArgument("more than one until filter specified")
-	}
-	return parseTime(f["until"][0], time.Now())
-}
-
-// parseTime reads a Unix time, a date in one of Docker's forms, or a duration
-// before now.
-func parseTime(text string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil {
-		return now.Add(-d), nil
-	}
-	if f, err := strconv.ParseFloat(text, 64); err == nil {
-		sec := int64(f)
-		return time.Unix(sec, int64((f-float64(sec))*1e9)), nil
-	}
-	for _, layout := range []string{
-		time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05", "2006-01-02T15:04",
-		"2006-01-02T15", "2006-01-02Z07:00", "2006-01-02",
-	} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fault.InvalidArgument("invalid time %q", text).
-		WithHint("give a date such as 2026-01-02, a Unix time, or a duration such as 24h")
 }

@@ -96,3 +96,11 @@ func FuzzParse(f *testing.F) {
 		_, _ = args.Bool("label", false)
 	})
 }
+
+// FuzzTime feeds anything as the filter until.
+func FuzzTime(f *testing.F) {
+	for _, text := range []string{"24h", "2026-01-02", "2026-01-02T03:04:05Z", "1700000000.5", "1e400"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(_ *testing.T, text string) { _, _ = Time(text, time.Now()) })
+}
