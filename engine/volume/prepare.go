@@ -82,10 +82,11 @@ func checkBind(p mounts.Point) error {
 }
 
 // isSocket says whether a bind means the Engine API's socket: clients name
-// the path where root's Docker has it.
+// the path where root's Docker has it, or Docker Desktop for its own use.
 func isSocket(p mounts.Point, socket string) bool {
-	return socket != "" && p.Type == mount.TypeBind &&
-		(p.Source == "/var/run/docker.sock" || p.Source == "/run/docker.sock")
+	dir, name := filepath.Split(p.Source)
+	return socket != "" && p.Type == mount.TypeBind && (dir == "/var/run/" || dir == "/run/") &&
+		(name == "docker.sock" || name == "docker.raw.sock")
 }
 
 func isVolume(p mounts.Point) bool { return p.Type == mount.TypeVolume }

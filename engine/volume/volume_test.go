@@ -318,16 +318,18 @@ func TestAnInterruptedFill(t *testing.T) {
 
 func TestTheDockerSocketIsTheUsersOwn(t *testing.T) {
 	m, _ := open(t, t.TempDir())
-	points := []mounts.Point{{Type: mount.TypeBind, Source: "/var/run/docker.sock", Target: "/var/run/docker.sock"}}
-	held, err := m.Prepare(t.Context(), "c", points, noRootfs(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := m.Mount(t.Context(), "c", held)
-	if err != nil || got[0].Source != "/run/kelp.sock" {
-		t.Errorf("Mount: %+v, %v", got, err)
-	}
-	if held[0].Source != "/var/run/docker.sock" {
-		t.Errorf("the record has %s, want the client's words", held[0].Source)
+	for _, source := range []string{"/var/run/docker.sock", "/run/docker.sock", "/var/run/docker.raw.sock"} {
+		points := []mounts.Point{{Type: mount.TypeBind, Source: source, Target: "/var/run/docker.sock"}}
+		held, err := m.Prepare(t.Context(), "c", points, noRootfs(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.Mount(t.Context(), "c", held)
+		if err != nil || got[0].Source != "/run/kelp.sock" {
+			t.Errorf("Mount %s: %+v, %v", source, got, err)
+		}
+		if held[0].Source != source {
+			t.Errorf("the record has %s, want the client's words", held[0].Source)
+		}
 	}
 }

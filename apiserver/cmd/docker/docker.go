@@ -2,13 +2,15 @@
 // kelp: for machines that have no docker client of their own.
 //
 // It must not differ from that client but in one thing: where the client
-// would use its built-in default address, it uses kelp's socket.
+// would use its built-in default address, it uses kelp's socket, unless it is
+// root's and in a container that was given that socket there.
 package docker
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -141,8 +143,16 @@ func (d *dockerClient) run(ctx context.Context) error {
 		return err
 	}
 	d.own = len(opts.Hosts) == 0 && os.Getenv(client.EnvOverrideHost) == "" &&
-		slices.Contains([]string{command.DefaultContextName, ContextName}, d.CurrentContext())
+		slices.Contains([]string{command.DefaultContextName, ContextName}, d.CurrentContext()) && !inContainer()
 	return d.dispatch(ctx, root, args)
+}
+
+// inContainer says whether the client's built-in default address is right after
+// all: root has no kelp of its own, but a container may have been given the
+// user's socket.
+func inContainer() bool {
+	info, err := os.Stat(strings.TrimPrefix(client.DefaultDockerHost, "unix://"))
+	return os.Geteuid() == 0 && err == nil && info.Mode().Type() == fs.ModeSocket
 }
 
 func (d *dockerClient) rootCommand() *cobra.Command {
