@@ -15,6 +15,16 @@ import (
 // This file has what old API versions were answered with and newer ones are
 // not. Handlers work with the newest shapes and pass them through here.
 
+// newestFor is the newest API version that a client is told of. docker-compose 1
+// speaks the newest that it is told of, whatever that is, but fails without the
+// fields of an image that are gone since 1.45.
+func newestFor(userAgent string) string {
+	if strings.HasPrefix(userAgent, "docker-compose/1.") {
+		return "1.44"
+	}
+	return MaxAPIVersion
+}
+
 // eventFor returns an event as the client's version knows it.
 func eventFor(r *request, m events.Message) any {
 	if r.since("1.52") {

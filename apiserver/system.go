@@ -35,10 +35,10 @@ func (s *Server) ping(context.Context, *request) (response, error) {
 }
 
 // version serves GET /version.
-func (s *Server) version(context.Context, *request) (response, error) {
+func (s *Server) version(_ context.Context, r *request) (response, error) {
 	v := s.engine.System.Version()
-	v.APIVersion, v.MinAPIVersion = MaxAPIVersion, MinAPIVersion
-	v.Components[0].Details["ApiVersion"], v.Components[0].Details["MinAPIVersion"] = MaxAPIVersion, MinAPIVersion
+	v.APIVersion, v.MinAPIVersion = newestFor(r.http.UserAgent()), MinAPIVersion
+	v.Components[0].Details["ApiVersion"], v.Components[0].Details["MinAPIVersion"] = v.APIVersion, v.MinAPIVersion
 	return ok(v), nil
 }
 
