@@ -8,6 +8,7 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 
 	"github.com/kelp-engine/kelp/apiserver/cmd"
+	"github.com/kelp-engine/kelp/apiserver/cmd/doctor"
 	"github.com/kelp-engine/kelp/userns"
 	"github.com/kelp-engine/kelp/userns/probe"
 )
@@ -21,6 +22,8 @@ func main() {
 		os.Exit(cmd.Keeper())
 	case probe.IsStage():
 		os.Exit(probe.Stage())
+	case doctor.IsTrial():
+		os.Exit(doctor.Trial())
 	case cmd.IsNetworkStage():
 		os.Exit(cmd.NetworkStage())
 	case cmd.IsEngine():

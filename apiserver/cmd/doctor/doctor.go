@@ -40,7 +40,10 @@ var checks = []struct {
 	{"overlay", checkOverlay},
 	{"runtime directory", checkRuntimeDir},
 	{"cgroups", checkCgroups},
-	{"/dev/net/tun", checkTun},
+	{"networks", checkNetworks},
+	{"packet rules", checkRules},
+	{"network drivers", checkDrivers},
+	{"ping", checkPing},
 	{"ports", checkPorts},
 	{"docker client", checkDocker},
 }

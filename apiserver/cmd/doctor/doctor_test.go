@@ -18,8 +18,8 @@ func healthy() Facts {
 	ids := []subid.Range{{Owner: "ann", Start: 100000, Count: 65536}}
 	return Facts{
 		UID: 1000, User: "ann", Kernel: "6.1.0-18-amd64",
-		Sysctls: map[string]string{sysctlMax: "28633"},
-		UIDs:    ids, GIDs: ids, AllUIDs: ids, AllGIDs: ids, Accounts: map[uint32]string{1000: "ann"},
+		Sysctls: map[string]string{sysctlMax: "28633", sysctlPing: "0\t2147483647", sysctlRange: "32768\t60999"}, Groups: []int{1000, 27},
+		UIDs: ids, GIDs: ids, AllUIDs: ids, AllGIDs: ids, Accounts: map[uint32]string{1000: "ann"},
 		Uidmap: Tool{"/usr/bin/newuidmap", true}, Gidmap: Tool{"/usr/bin/newgidmap", true},
 		Data:       FileSystem{Dir: "/home/ann/.local/share/kelp", Type: unix.EXT4_SUPER_MAGIC, Free: 50 << 30},
 		RuntimeDir: "/run/user/1000/kelp", Docker: "/usr/bin/docker", Self: "/usr/bin/kelp",
@@ -79,8 +79,12 @@ func TestSickMachines(t *testing.T) {
 		{"runtime dir of another", func(f *Facts) { f.RuntimeErr = errors.New("belongs to uid 7") }, "runtime directory", Fail, "uid 7", "XDG_RUNTIME_DIR"},
 		{"no cgroup", func(f *Facts) { f.Cgroup = cgroup.Info{Driver: cgroup.None, Reason: "because", Hint: "do that"} }, "cgroups", Warn, "because", "do that"},
 		{"some controllers", func(f *Facts) { f.Cgroup.Controllers = []string{"memory", "pids"} }, "cgroups", Warn, "not cpu, cpuset, io", "Delegate=cpu"},
-		{"no tun", func(f *Facts) { f.Tun = unix.ENOENT }, "/dev/net/tun", Warn, "missing", "modprobe tun"},
-		{"tun of root", func(f *Facts) { f.Tun = unix.EACCES }, "/dev/net/tun", Warn, "cannot be opened", "chmod 666"},
+		{"no bridges", func(f *Facts) { f.Network.Devices = unix.EOPNOTSUPP }, "networks", Fail, "cannot be made", "modprobe -a bridge"},
+		{"no nftables", func(f *Facts) { f.Network.Rules = unix.EPROTONOSUPPORT }, "packet rules", Warn, "slower", "nft_tproxy"},
+		{"no ipvlan", func(f *Facts) { f.Network.Ipvlan, f.Network.SCTP = unix.EOPNOTSUPP, unix.EPROTONOSUPPORT }, "network drivers", Warn, "no ipvlan, SCTP ports", "modprobe -a ipvlan sctp"},
+		{"no ping", func(f *Facts) { f.Sysctls[sysctlPing] = "1	0" }, "ping", Warn, "ping_group_range (1 to 0)", "ping_group_range='0 2147483647'"},
+		{"ping for one group", func(f *Facts) { f.Sysctls[sysctlPing] = "27	27" }, "ping", Pass, "", ""},
+		{"few ports", func(f *Facts) { f.Sysctls[sysctlRange] = "32768	33000" }, "ports", Warn, "32768 to 33000", "ip_local_port_range"},
 		{"low ports", func(f *Facts) { f.Sysctls[sysctlPorts] = "80" }, "ports", Pass, "from 80 on", ""},
 		{"no client", func(f *Facts) { f.Docker = "" }, "docker client", Warn, "kelp docker", "ln -s /usr/bin/kelp"},
 	}

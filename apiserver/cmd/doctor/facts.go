@@ -48,8 +48,9 @@ type Facts struct {
 	RuntimeDir string
 	RuntimeErr error
 	Cgroup     cgroup.Info
-	// Tun is why /dev/net/tun cannot be opened.
-	Tun error
+	Network    Network
+	// Groups are the user's.
+	Groups []int
 	// Docker is the path of a docker client; "" if there is none.
 	Docker string
 	// Self is kelp's own path.
@@ -80,6 +81,8 @@ const (
 	sysctlMax      = "user/max_user_namespaces"
 	sysctlApparmor = "kernel/apparmor_restrict_unprivileged_userns"
 	sysctlPorts    = "net/ipv4/ip_unprivileged_port_start"
+	sysctlRange    = "net/ipv4/ip_local_port_range"
+	sysctlPing     = "net/ipv4/ping_group_range"
 )
 
 // Gather finds out the facts for a kelp with the given directories. err is
@@ -90,7 +93,7 @@ func Gather(ctx context.Context, dataRoot, runtimeDir string, runtimeErr error) 
 		RuntimeDir: runtimeDir, RuntimeErr: runtimeErr, Data: fileSystem(dataRoot), Cgroup: cgroup.Probe(),
 		Sysctls: map[string]string{}, Uidmap: tool("newuidmap"), Gidmap: tool("newgidmap"),
 	}
-	for _, name := range []string{sysctlClone, sysctlMax, sysctlApparmor, sysctlPorts} {
+	for _, name := range []string{sysctlClone, sysctlMax, sysctlApparmor, sysctlPorts, sysctlRange, sysctlPing} {
 		if b, err := os.ReadFile("/proc/sys/" + name); err == nil {
 			f.Sysctls[name] = strings.TrimSpace(string(b))
 		}
@@ -100,7 +103,11 @@ func Gather(ctx context.Context, dataRoot, runtimeDir string, runtimeErr error) 
 	if f.Mounts.Namespace == nil && len(f.UIDs) > 0 && len(f.GIDs) > 0 && f.Uidmap.Path != "" && f.Gidmap.Path != "" {
 		f.Mapping = probe.TryMapping(ctx, f.UIDs, f.GIDs)
 	}
-	f.Tun = opens("/dev/net/tun")
+	if f.Mounts.Namespace == nil {
+		f.Network = tryNetwork(ctx)
+	}
+	more, _ := os.Getgroups() // without, the first has to do
+	f.Groups = append([]int{os.Getegid()}, more...)
 	if _, err := exec.LookPath("fuse-overlayfs"); err == nil {
 		f.Fuse = opens("/dev/fuse") == nil
 	}

@@ -2,11 +2,8 @@ package doctor
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -109,24 +106,6 @@ func checkCgroups(f Facts) Result {
 		return warn(detail+"; not "+strings.Join(missing, ", "), delegateRemedy)
 	}
 	return pass(detail)
-}
-
-func checkTun(f Facts) Result {
-	switch {
-	case f.Tun == nil:
-		return pass("can be opened")
-	case errors.Is(f.Tun, os.ErrNotExist):
-		return warn("missing: networks use a veth link instead", "ask the administrator to run: modprobe tun")
-	}
-	return warn("cannot be opened ("+f.Tun.Error()+"): networks use a veth link instead", "ask the administrator to run: chmod 666 /dev/net/tun")
-}
-
-func checkPorts(f Facts) Result {
-	first, err := strconv.Atoi(f.Sysctls[sysctlPorts])
-	if err != nil {
-		first = 1024
-	}
-	return pass(fmt.Sprintf("from %d on may be published (net.ipv4.ip_unprivileged_port_start)", first))
 }
 
 func checkDocker(f Facts) Result {
