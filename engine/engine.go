@@ -37,6 +37,8 @@ type Config struct {
 	Debug      bool   `json:"debug,omitempty"`
 	// Networks are the user's choices for networks.
 	Networks network.Defaults `json:"networks,omitzero"`
+	// Insecure are registries that need no TLS.
+	Insecure transfer.Insecure `json:"insecure,omitzero"`
 }
 
 // Engine holds the managers.
@@ -144,6 +146,7 @@ func New(cfg Config) (*Engine, error) {
 		Host:       host,
 		Cgroups:    cgroups,
 		Pools:      addressPools(cfg.Networks),
+		Registries: registries(cfg.Insecure),
 		Containers: systemContainers{e.Containers},
 		Images:     systemImages{e.Images},
 		Volumes:    e.Volumes,
@@ -166,7 +169,7 @@ func (e *Engine) openImages() (err error) {
 	if err != nil {
 		return err
 	}
-	o := transfer.Options{UserAgent: "kelp/" + Version(), CertDirs: []string{"/etc/docker/certs.d"}}
+	o := transfer.Options{UserAgent: "kelp/" + Version(), CertDirs: []string{"/etc/docker/certs.d"}, Insecure: e.cfg.Insecure}
 	if dir, err := os.UserConfigDir(); err == nil {
 		o.CertDirs = append([]string{filepath.Join(dir, "docker", "certs.d")}, o.CertDirs...)
 	}

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 
 	types "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/registry"
 
 	"github.com/kelp-engine/kelp/engine/archive"
 	"github.com/kelp-engine/kelp/engine/attach"
@@ -16,6 +18,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/stats"
 	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
+	"github.com/kelp-engine/kelp/image/transfer"
 )
 
 // containerImages gives containers what they take from images.
@@ -171,4 +174,19 @@ type containerVolumes struct{ *volume.Manager }
 // Prepare implements container.Volumes.
 func (v containerVolumes) Prepare(ctx context.Context, id string, points []mounts.Point, rootfs func(context.Context) (string, func(), error)) ([]mounts.Point, error) {
 	return v.Manager.Prepare(ctx, id, points, rootfs)
+}
+
+// registries describes how images are fetched.
+func registries(insecure transfer.Insecure) *registry.ServiceConfig {
+	c := &registry.ServiceConfig{
+		InsecureRegistryCIDRs: append([]netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("127.0.0.0/8")}, insecure.Nets...),
+		IndexConfigs: map[string]*registry.IndexInfo{
+			"docker.io": {Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true},
+		},
+		Mirrors: []string{},
+	}
+	for _, host := range insecure.Hosts {
+		c.IndexConfigs[host] = &registry.IndexInfo{Name: host, Mirrors: []string{}}
+	}
+	return c
 }

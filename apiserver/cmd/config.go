@@ -11,11 +11,12 @@ import (
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/network"
+	"github.com/kelp-engine/kelp/image/transfer"
 	"github.com/kelp-engine/kelp/userns/daemonlog"
 )
 
 // configFile is the configuration file. Its keys are those of the flags, and
-// for networks those of dockerd.
+// for networks and registries those of dockerd.
 type configFile struct {
 	network.Defaults
 	DataRoot  string `json:"data-root"`
@@ -23,6 +24,8 @@ type configFile struct {
 	LogLevel  string `json:"log-level"`
 	LogFormat string `json:"log-format"`
 	Debug     bool   `json:"debug"`
+
+	InsecureRegistries []string `json:"insecure-registries"`
 }
 
 // maxConfig bounds the configuration file, in bytes.
@@ -83,9 +86,13 @@ func parseConfig(b []byte) (s settings, err error) {
 		}
 		c.LogLevel = "debug"
 	}
+	insecure, err := transfer.ParseInsecure(c.InsecureRegistries)
+	if err != nil {
+		return s, err
+	}
 	s = settings{
 		DataRoot: filepath.Clean(c.DataRoot), Socket: c.Socket,
-		Log: daemonlog.Options{Level: c.LogLevel, Format: c.LogFormat}, Networks: c.Defaults,
+		Log: daemonlog.Options{Level: c.LogLevel, Format: c.LogFormat}, Networks: c.Defaults, Insecure: insecure,
 	}
 	if c.DataRoot == "" {
 		s.DataRoot = ""

@@ -43,7 +43,7 @@ func becomeKeeper() error {
 		return fmt.Errorf("cannot find kelp's own binary: %w", err)
 	}
 	cfg := engineConfig{
-		Config: engine.Config{DataRoot: s.DataRoot, RuntimeDir: s.RuntimeDir, Socket: s.Socket, Debug: s.Log.Level == "debug", Networks: s.Networks},
+		Config: engine.Config{DataRoot: s.DataRoot, RuntimeDir: s.RuntimeDir, Socket: s.Socket, Debug: s.Log.Level == "debug", Networks: s.Networks, Insecure: s.Insecure},
 		Log:    s.Log,
 	}
 	return program.Exec(f, keeper.Config{

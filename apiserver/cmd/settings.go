@@ -10,6 +10,7 @@ import (
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/network"
+	"github.com/kelp-engine/kelp/image/transfer"
 	"github.com/kelp-engine/kelp/userns/daemonlog"
 	"github.com/kelp-engine/kelp/userns/rundir"
 )
@@ -21,6 +22,8 @@ type settings struct {
 	Socket     string            `json:"socket"`
 	Log        daemonlog.Options `json:"log"`
 	Networks   network.Defaults  `json:"networks,omitzero"`
+	// Insecure are registries that need no TLS.
+	Insecure transfer.Insecure `json:"insecure,omitzero"`
 	// dataRootGiven and socketGiven say that the user chose them.
 	dataRootGiven, socketGiven bool
 }
@@ -31,6 +34,7 @@ const (
 	socketFlag    = "socket"
 	logLevelFlag  = "log-level"
 	logFormatFlag = "log-format"
+	insecureFlag  = "insecure-registry"
 	debugFlag     = "debug"
 	configFlag    = "config"
 )
@@ -48,6 +52,7 @@ var settingsFlags = append(
 	slices.Clone(placeFlags),
 	&cli.StringFlag{Name: logLevelFlag, Usage: "`LEVEL` of what is logged: debug, info, warn or error", DefaultText: "info"},
 	&cli.StringFlag{Name: logFormatFlag, Usage: "`FORMAT` of the log: text or json", DefaultText: "text"},
+	&cli.StringSliceFlag{Name: insecureFlag, Usage: "speak to `REGISTRY`, HOST[:PORT] or a network ADDRESS/BITS, also without TLS"},
 	&cli.BoolFlag{Name: debugFlag, Usage: "the same as --log-level debug"},
 )
 
@@ -105,6 +110,11 @@ func applyFlags(c *cli.Context, s *settings) (err error) {
 			return err
 		}
 		if s.Socket, err = filepath.Abs(path); err != nil {
+			return err
+		}
+	}
+	if c.IsSet(insecureFlag) {
+		if s.Insecure, err = transfer.ParseInsecure(c.StringSlice(insecureFlag)); err != nil {
 			return err
 		}
 	}

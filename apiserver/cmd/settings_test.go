@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/kelp-engine/kelp/engine/network"
+	"github.com/kelp-engine/kelp/image/transfer"
 )
 
 func TestParseConfig(t *testing.T) {
@@ -49,6 +50,10 @@ func TestParseConfig(t *testing.T) {
 		{name: "small MTU", file: `{"mtu": 9}`, bad: "invalid MTU"},
 		{name: "option of an unknown driver", file: `{"default-network-opts": {"weave": {}}}`, bad: `unknown driver "weave"`},
 		{name: "unknown option", file: `{"default-network-opts": {"bridge": {"colour": "red"}}}`, bad: `unknown option "colour"`},
+		{name: "registries", file: `{"insecure-registries": ["r.lan:5000", "10.1.2.3/8"]}`, want: settings{Insecure: transfer.Insecure{
+			Hosts: []string{"r.lan:5000"}, Nets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		}}},
+		{name: "registry as URL", file: `{"insecure-registries": ["http://r.lan:5000"]}`, bad: `insecure registry "http://r.lan:5000" is not valid`},
 		{name: "cut off", file: `{"debug"`, bad: "unexpected EOF"},
 	}
 	for _, tt := range tests {

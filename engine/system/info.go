@@ -2,7 +2,6 @@ package system
 
 import (
 	"context"
-	"net/netip"
 	"net/url"
 	"os"
 	"path"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 
@@ -52,7 +50,7 @@ func (m *Manager) Info(ctx context.Context) (system.Info, error) {
 		InitBinary:          path.Base(spec.InitPath),
 		InitCommit:          system.Commit{ID: m.o.Version}, // a part of kelp
 		IndexServerAddress:  "https://index.docker.io/v1/",
-		RegistryConfig:      registries(),
+		RegistryConfig:      m.o.Registries,
 		CDISpecDirs:         cdiDirs(),
 		RuncCommit:          system.Commit{ID: m.version("libcontainer")},
 		Plugins: system.PluginsInfo{
@@ -154,18 +152,6 @@ func (m *Manager) security(info *system.Info) {
 	}
 	if !h.Seccomp {
 		info.Warnings = append(info.Warnings, "WARNING: No seccomp: the kernel does not filter system calls")
-	}
-}
-
-// registries describes how images are fetched: registries on this machine may
-// be reached without TLS.
-func registries() *registry.ServiceConfig {
-	return &registry.ServiceConfig{
-		InsecureRegistryCIDRs: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("127.0.0.0/8")},
-		IndexConfigs: map[string]*registry.IndexInfo{
-			"docker.io": {Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true},
-		},
-		Mirrors: []string{},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
@@ -55,6 +56,8 @@ type Options struct {
 	Cgroups  cgroup.Info
 	// Pools are what the user chose for networks' addresses.
 	Pools []system.NetworkAddressPool
+	// Registries say how images are fetched.
+	Registries *registry.ServiceConfig
 
 	Containers Containers
 	Images     Images

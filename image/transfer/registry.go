@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -41,7 +40,7 @@ func (m *Manager) system(host string, auth registry.AuthConfig) *types.SystemCon
 		},
 		DockerBearerRegistryToken: auth.RegistryToken,
 	}
-	if m.insecure(host) {
+	if m.o.Insecure.has(host) {
 		sys.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
 	}
 	return sys
@@ -56,26 +55,6 @@ func certDir(dirs []string, host string) string {
 		}
 	}
 	return ""
-}
-
-// insecure reports whether host may be spoken to without TLS: registries on
-// this machine, and those that the user named.
-func (m *Manager) insecure(host string) bool {
-	for _, h := range m.o.Insecure {
-		if h == host {
-			return true
-		}
-	}
-	return isLoopback(host)
-}
-
-func isLoopback(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = strings.Trim(host, "[]")
-	}
-	ip := net.ParseIP(name)
-	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // remote is a repository's name as the library wants it: with a tag or digest.

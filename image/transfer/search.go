@@ -105,7 +105,7 @@ func searchFilter(f filter.Args) (func(registry.SearchResult) bool, error) {
 
 func (m *Manager) search(ctx context.Context, host, term string, o SearchOptions) (*registry.SearchResults, error) {
 	schemes := []string{"https"}
-	if m.insecure(host) {
+	if m.o.Insecure.has(host) {
 		schemes = append(schemes, "http")
 	}
 	var errs []error

@@ -30,9 +30,7 @@ type Options struct {
 	// CertDirs are searched in order for HOST[:PORT]/ with *.crt, *.cert and
 	// *.key files for registries with certificates of their own.
 	CertDirs []string
-	// Insecure are registries that may be spoken to without TLS, besides
-	// those on loopback: host[:port].
-	Insecure []string
+	Insecure Insecure
 	// UserAgent is what registries see.
 	UserAgent string
 }
