@@ -15,13 +15,16 @@ import (
 // written anything there.
 const maxOwnFile = 1 << 20
 
+// etcFiles are the files in /etc that containers have of their own.
+type etcFiles struct{ g *registry }
+
 // UpdateFiles follows a change of a running container's networks in its files
 // in /etc, which its user may have edited: lines of hosts come and go one by
 // one, and a resolv.conf that was changed is left alone.
-func (g *registry) UpdateFiles(id string, before, now *Network) error {
+func (e etcFiles) UpdateFiles(id string, before, now *Network) error {
 	return errors.Join(
-		editFile(filepath.Join(g.dir(id), "hosts"), func(b []byte) []byte { return exchangeLines(b, before.Hosts, now.Hosts) }),
-		editFile(filepath.Join(g.dir(id), "resolv.conf"), func(b []byte) []byte {
+		editFile(filepath.Join(e.g.dir(id), "hosts"), func(b []byte) []byte { return exchangeLines(b, before.Hosts, now.Hosts) }),
+		editFile(filepath.Join(e.g.dir(id), "resolv.conf"), func(b []byte) []byte {
 			if bytes.Equal(b, before.ResolvConf) {
 				return now.ResolvConf
 			}

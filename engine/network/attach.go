@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 
@@ -86,42 +85,12 @@ func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error)
 	for _, w := range wishes {
 		m.publish(w.net, events.ActionConnect, map[string]string{"container": c.ID})
 	}
-	a, err := m.files(c, state.Endpoints, links.hosts)
+	a, err := etc{m.joints}.files(c, state.Endpoints, links.hosts)
 	if err != nil {
 		return nil, errors.Join(err, m.Detach(ctx, c.ID))
 	}
 	a.Sandbox, a.Env, a.Addresses, a.HostPorts = c.ID, links.env, addressesOf(state.Endpoints), state.Bound
 	return a, nil
-}
-
-// files are those of a container with these endpoints.
-func (m *joints) files(c *Container, endpoints []keeper.Endpoint, links []hostLine) (*Attachment, error) {
-	m.mu.Lock()
-	userDefined := slices.ContainsFunc(endpoints, func(e keeper.Endpoint) bool {
-		r := m.networks[e.NetworkID]
-		return r != nil && !r.isDefault()
-	})
-	m.mu.Unlock()
-	resolv, err := resolvFile(c, userDefined)
-	return &Attachment{Hostname: hostnameFile(c), Hosts: hostsFile(c, endpoints, links), ResolvConf: resolv}, err
-}
-
-// updateFiles follows a change of a running container's endpoints, which were
-// these before.
-func (m *joints) updateFiles(c *Container, before []keeper.Endpoint) {
-	m.mu.Lock()
-	endpoints := m.connected(c.ID)
-	m.mu.Unlock()
-	old, err := m.files(c, before, nil)
-	if err == nil {
-		var now *Attachment
-		if now, err = m.files(c, endpoints, nil); err == nil {
-			err = m.containers.UpdateFiles(c.ID, old, now)
-		}
-	}
-	if err != nil {
-		slog.Warn("cannot update a container's files in /etc", "container", c.Name, "error", err)
-	}
 }
 
 // joined is the attachment of a container that shares another's network: it
@@ -143,7 +112,7 @@ func (m *Manager) joined(c *Container) (*Attachment, error) {
 	if err != nil {
 		links = linked{} // what was linked has ended meanwhile
 	}
-	return m.files(other, endpoints, links.hosts)
+	return etc{m.joints}.files(other, endpoints, links.hosts)
 }
 
 // wishes resolves the networks that a container asks for.
