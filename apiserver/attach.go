@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 
 	"github.com/moby/term"
 	"golang.org/x/net/websocket"
@@ -94,6 +95,9 @@ func (s *Server) containerAttach(ctx context.Context, r *request) (response, err
 		}
 	}
 	return responseFunc(func(w http.ResponseWriter, hr *http.Request) error {
+		if past == nil { // else it is for the client to read that first
+			defer a.Begin()()
+		}
 		mux := !a.TTY()
 		conn, err := hijack(w, hr, mux, r.since("1.42"))
 		if err != nil {
@@ -140,6 +144,11 @@ func (s *Server) containerAttachWS(ctx context.Context, r *request) (response, e
 		defer mine.Close()
 		defer its.Close()
 		var failed error
+		connected := func() {}
+		if past == nil {
+			connected = sync.OnceFunc(a.Begin())
+			defer connected()
+		}
 		server := websocket.Server{Handler: func(ws *websocket.Conn) {
 			ws.PayloadType = websocket.BinaryFrame
 			if !r.since("1.28") {
@@ -148,7 +157,9 @@ func (s *Server) containerAttachWS(ctx context.Context, r *request) (response, e
 			if failed = past.write(ctx, ws, false); failed != nil || !r.flag("stream") {
 				return
 			}
-			if failed = a.Connect(ctx, its, false, nil); failed != nil {
+			failed = a.Connect(ctx, its, false, nil)
+			connected()
+			if failed != nil {
 				return
 			}
 			its.Close()

@@ -75,8 +75,12 @@ func (s *Server) checkCreatePlatform(ctx context.Context, r *request, config *ty
 		transfer.PlatformText(im.Platform), transfer.PlatformText(host))}, nil
 }
 
-// containerStart serves POST /containers/{ref}/start.
+// containerStart serves POST /containers/{ref}/start, after the client's own
+// request to attach, which may still be under way.
 func (s *Server) containerStart(ctx context.Context, r *request) (response, error) {
+	if err := s.engine.Attach.Await(ctx, r.ref()); err != nil {
+		return nil, err
+	}
 	return noContent, s.engine.Containers.Start(ctx, r.ref())
 }
 

@@ -43,6 +43,7 @@ type Processes interface {
 type Manager struct {
 	containers Containers
 	processes  Processes
+	pending    pending
 }
 
 // New returns a manager.
