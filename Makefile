@@ -36,7 +36,7 @@ lint:
 
 # Tests that start a daemon are in test/ and run by `make test` only.
 unit: embedded
-	$(GO) test $$($(GO) list ./... | grep -v /kelp/test/) ./test/arch ./test/images ./test/registry
+	$(GO) test $$($(GO) list ./... | grep -v /kelp/test/) ./test/arch ./test/apidef ./test/coverage ./test/images ./test/registry
 
 test: build ## install what tests need and run every test
 	@hack/setup-test-user

@@ -114,3 +114,15 @@ func downgradeMount(r *request, m *mount.Mount) error {
 	o.ReadOnlyNonRecursive = m.ReadOnly
 	return nil
 }
+
+// downgradeUpdate leaves out what the client's version did not update.
+func downgradeUpdate(r *request, u *types.Resources) {
+	if !r.since("1.40") {
+		u.PidsLimit = nil
+	}
+	if !r.since("1.55") {
+		u.BlkioWeightDevice = nil
+		u.BlkioDeviceReadBps, u.BlkioDeviceWriteBps = nil, nil
+		u.BlkioDeviceReadIOps, u.BlkioDeviceWriteIOps = nil, nil
+	}
+}

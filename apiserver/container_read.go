@@ -76,9 +76,7 @@ func (s *Server) containerUpdate(ctx context.Context, r *request) (response, err
 	if err := r.decode(&u); err != nil {
 		return nil, err
 	}
-	if !r.since("1.40") {
-		u.PidsLimit = nil
-	}
+	downgradeUpdate(r, &u.Resources)
 	warnings, err := s.engine.Containers.Update(ctx, r.ref(), u)
 	if err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func (m *Manager) Update(ctx context.Context, ref string, u container.UpdateConf
 	// and an engine that dies in between has told nobody of new ones.
 	// Without cgroups there is nothing to act on; warnings say so.
 	limited := !reflect.DeepEqual(host.Resources, r.HostConfig.Resources) && m.o.Cgroups.Driver != cgroup.None
-	if limits := spec.Resources(host.Resources, m.o.Host); limited && limits != nil && r.State.Running() {
+	if limits := spec.Resources(lifting(r.HostConfig.Resources, host.Resources), m.o.Host); limited && limits != nil && r.State.Running() {
 		if err := m.o.Processes.Update(ctx, c.id, *limits); err != nil {
 			return nil, named(r, "update", err)
 		}
@@ -104,5 +104,21 @@ func withLimits(have, want container.Resources) (container.Resources, error) {
 	if want.PidsLimit != nil {
 		have.PidsLimit = want.PidsLimit
 	}
-	return have, nil
+	updateDevices(&have, want)
+	return have, checkFixed(have, want)
+}
+
+// checkFixed refuses what a request sets beyond the limits that withLimits
+// has put into have. A client may repeat what is there.
+func checkFixed(have, want container.Resources) error {
+	h, w := reflect.ValueOf(have), reflect.ValueOf(want)
+	for i := range w.NumField() {
+		v := w.Field(i)
+		unset := v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
+		if !unset && !reflect.DeepEqual(v.Interface(), h.Field(i).Interface()) {
+			return fault.InvalidArgument("%s of a container cannot be updated", w.Type().Field(i).Name).
+				WithHint("create the container anew")
+		}
+	}
+	return nil
 }

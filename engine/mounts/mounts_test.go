@@ -70,6 +70,10 @@ func TestParseMount(t *testing.T) {
 			want: Point{Type: "bind", Source: "/h", Target: "/c", ReadOnly: true, Create: true, NonRecursive: true, ReadOnlyNonRecursive: true, Propagation: "slave", FromMounts: true},
 		},
 		{
+			name: "bind, all of it read-only", in: mount.Mount{Type: "bind", Source: "/h", Target: "/c", ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}},
+			want: Point{Type: "bind", Source: "/h", Target: "/c", ReadOnly: true, ReadOnlyForceRecursive: true, Propagation: "rprivate", FromMounts: true},
+		},
+		{
 			name: "volume", in: mount.Mount{Type: "volume", Source: "data", Target: "/c", VolumeOptions: &mount.VolumeOptions{NoCopy: true, Subpath: "a/b", Labels: map[string]string{"l": ""}, DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"o": "bind"}}}},
 			want: Point{Type: "volume", Name: "data", Target: "/c", NoCopy: true, Subpath: "a/b", Driver: "local", DriverOpts: map[string]string{"o": "bind"}, Labels: map[string]string{"l": ""}, FromMounts: true},
 		},

@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // fate is what becomes of a field that a client sets.
@@ -274,6 +276,11 @@ func TestNoWarningWhereTheHostHasAll(t *testing.T) {
 	limit := int64(10)
 	hc := container.HostConfig{Resources: container.Resources{
 		CPUShares: 512, Memory: 1 << 30, MemoryReservation: 1 << 29, NanoCPUs: 1e9, CpusetCpus: "0", PidsLimit: &limit, BlkioWeight: 500,
+		BlkioWeightDevice:    []*blkiodev.WeightDevice{{Path: "/dev/null", Weight: 300}},
+		BlkioDeviceReadBps:   []*blkiodev.ThrottleDevice{{Path: "/dev/null", Rate: 1}},
+		BlkioDeviceWriteBps:  []*blkiodev.ThrottleDevice{{Path: "/dev/null", Rate: 2}},
+		BlkioDeviceReadIOps:  []*blkiodev.ThrottleDevice{{Path: "/dev/null", Rate: 3}},
+		BlkioDeviceWriteIOps: []*blkiodev.ThrottleDevice{{Path: "/dev/null", Rate: 4}},
 	}}
 	in := testInput(t)
 	warnings, err := Validate(in.Config, &hc, in.Host)
@@ -290,6 +297,16 @@ func TestNoWarningWhereTheHostHasAll(t *testing.T) {
 		t.Errorf("pids: %+v", r.Pids)
 	case r.BlockIO == nil || *r.BlockIO.Weight != 500:
 		t.Errorf("io: %+v", r.BlockIO)
+	}
+	if w := r.BlockIO.WeightDevice; len(w) != 1 || *w[0].Weight != 300 || w[0].Major != 1 || w[0].Minor != 3 {
+		t.Errorf("weight of a device: %+v", w)
+	}
+	for i, list := range [][]specs.LinuxThrottleDevice{
+		r.BlockIO.ThrottleReadBpsDevice, r.BlockIO.ThrottleWriteBpsDevice, r.BlockIO.ThrottleReadIOPSDevice, r.BlockIO.ThrottleWriteIOPSDevice,
+	} {
+		if len(list) != 1 || list[0].Rate != uint64(i+1) || list[0].Major != 1 || list[0].Minor != 3 {
+			t.Errorf("limit %d of a device: %+v", i, list)
+		}
 	}
 	if !slices.Equal(hc.MaskedPaths, hidden) || hc.Runtime != "runc" || hc.IpcMode != "private" || hc.ShmSize != DefaultShmSize {
 		t.Errorf("defaults are not filled in: %+v", hc)

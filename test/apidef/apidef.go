@@ -20,6 +20,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// Newest is the API version of the types module.
+const Newest = "1.56"
+
 const typesModule = "github.com/moby/moby/api"
 
 // Dir returns the directory of the definitions, one file a version.
@@ -65,6 +68,8 @@ type Parameter struct {
 	In string
 	// Body is the schema of a body.
 	Body any
+	// Description is the definition's text.
+	Description string
 }
 
 type response struct {
@@ -127,7 +132,8 @@ func (d *Definition) operation(method, path string, o op, produces []string) *Op
 		name, _ := p["name"].(string)
 		switch in {
 		case "query", "header":
-			r.Parameters = append(r.Parameters, Parameter{Name: name, In: in})
+			description, _ := p["description"].(string)
+			r.Parameters = append(r.Parameters, Parameter{Name: name, In: in, Description: description})
 		case "body":
 			r.Parameters = append(r.Parameters, Parameter{In: in, Body: p["schema"]})
 		}

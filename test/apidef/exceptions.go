@@ -51,13 +51,18 @@ var Exceptions = compile([]Exception{
 		Why:   "dockerd answers so",
 	},
 	{
+		Where: ` POST /(volumes|networks)/create 503: undocumented`,
+		What:  "503 for what needs a swarm",
+		Why:   "dockerd answers so without one",
+	},
+	{
 		Where: ` POST /exec/\{id\}/start 101: undocumented`,
 		What:  "101 from the start of an exec",
 		Why:   "as from attach: every client asks for the upgrade",
 	},
 	{
-		Where: ` POST /images/\{name\}/push 40[013]: undocumented| POST /images/create (401|403|409): undocumented| GET /distribution/\{name\}/json (403|404): undocumented| GET /images/(get|\{name\}/get) 404: undocumented`,
-		What:  "a registry's refusal, and 404 for an image that is not there",
+		Where: ` POST /images/\{name\}/push 40[013]: undocumented| POST /images/create (401|403|409): undocumented| GET /distribution/\{name\}/json (403|404): undocumented| GET /images/(get|\{name\}/get) 404: undocumented| POST /images/load 404: undocumented`,
+		What:  "a registry's refusal, and 404 for an image, or a platform of one, that is not there",
 		Why:   "dockerd passes them on",
 	},
 	{

@@ -20,9 +20,6 @@ import (
 	"github.com/kelp-engine/kelp/test/apidef"
 )
 
-// newest is the API version that requests without one speak.
-const newest = "1.56"
-
 // maxJudged is how much of a body is looked at.
 const maxJudged = 8 << 20
 
@@ -75,7 +72,7 @@ var versioned = regexp.MustCompile(`^/v([0-9]+\.[0-9]+)(/.*)$`)
 
 // answer judges one.
 func (j *judge) answer(r *http.Request, a *http.Response, body []byte) {
-	version, path := newest, r.URL.EscapedPath()
+	version, path := apidef.Newest, r.URL.EscapedPath()
 	if m := versioned.FindStringSubmatch(path); m != nil {
 		version, path = m[1], m[2]
 	}
@@ -139,6 +136,9 @@ func split(body []byte) [][]byte {
 	return all
 }
 
+// Definitions is the directory of the API's definitions.
+func Definitions() string { return filepath.Join(os.Getenv(baseEnv), "api") }
+
 // definitions that were read, by version.
 var definitions struct {
 	sync.Mutex
@@ -163,7 +163,7 @@ func definition(version string) (*apidef.Definition, error) {
 	if version == "1.24" {
 		read = "1.25"
 	}
-	d, err := apidef.Load(filepath.Join(os.Getenv(baseEnv), "api"), read, atLeast(version, "1.48"))
+	d, err := apidef.Load(Definitions(), read, atLeast(version, "1.48"))
 	if err != nil {
 		return nil, err
 	}
