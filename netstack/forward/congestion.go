@@ -1,7 +1,7 @@
 package forward
 
 import (
-	"net"
+	"net/netip"
 	"strings"
 	"syscall"
 
@@ -17,35 +17,17 @@ const localCongestion = "reno"
 
 // beginLocal gives a socket that is not connected yet localCongestion when the
 // host's algorithm paces.
-func beginLocal(_, _ string, c syscall.RawConn) error {
-	return c.Control(func(fd uintptr) {
-		if paces(congestion(int(fd))) {
-			_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, localCongestion)
-		}
-	})
+func beginLocal(fd int, host string) {
+	if paces(host) {
+		_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, localCongestion)
+	}
 }
 
 // settle gives a connection that leaves this host the algorithm of the host.
-func settle(c *net.TCPConn, host string) {
-	if !paces(host) || sameHost(c) {
-		return
+func settle(fd int, remote netip.AddrPort, host string) {
+	if paces(host) && !remote.Addr().IsLoopback() && localAddr(fd).Addr() != remote.Addr() {
+		_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, host)
 	}
-	if raw, err := c.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, host)
-		})
-	}
-}
-
-func sameHost(c *net.TCPConn) bool {
-	local, remote := c.LocalAddr().(*net.TCPAddr), c.RemoteAddr().(*net.TCPAddr)
-	return local.IP.Equal(remote.IP) || remote.IP.IsLoopback()
-}
-
-// congestion returns the algorithm that a socket uses.
-func congestion(fd int) string {
-	name, _ := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
-	return name
 }
 
 func paces(algorithm string) bool { return strings.HasPrefix(algorithm, "bbr") }
@@ -58,4 +40,38 @@ func hostCongestion() string {
 	}
 	defer unix.Close(fd)
 	return congestion(fd)
+}
+
+// congestion returns the algorithm that a socket uses.
+func congestion(fd int) string {
+	name, _ := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+	return name
+}
+
+// listenOptions sets what accepted connections inherit.
+func listenOptions(host string) func(network, address string, c syscall.RawConn) error {
+	return func(network, _ string, c syscall.RawConn) (err error) {
+		ctl := c.Control(func(fd uintptr) {
+			if strings.HasPrefix(network, "tcp") {
+				beginLocal(int(fd), host)
+				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+				keepAlive(int(fd))
+			}
+			if strings.HasSuffix(network, "6") {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
+			}
+		})
+		if ctl != nil {
+			return ctl
+		}
+		return err
+	}
+}
+
+// keepAlive finds out about far ends that went away without a word.
+func keepAlive(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAliveIdle.Seconds()))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAliveInterval.Seconds()))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 }

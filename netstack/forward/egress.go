@@ -10,9 +10,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/kelp-engine/kelp/netstack/link"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -65,7 +65,6 @@ type core struct {
 	policy policy
 	wire   *wire
 	stack  *stack.Stack
-	dialer net.Dialer
 	// congestion is the host's algorithm of TCP.
 	congestion string
 	// tasks are all goroutines but those of the stack.
@@ -78,8 +77,6 @@ func NewEgress(cfg EgressConfig) (*Egress, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	c.dialer.Control = beginLocal
-	c.dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount}
 	var err error
 	if c.wire, err = newWire(cfg.Uplink); err != nil {
 		return nil, fmt.Errorf("cannot use the uplink: %w", err)
@@ -88,7 +85,13 @@ func NewEgress(cfg EgressConfig) (*Egress, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &Egress{core: c, cancel: cancel, tcp: newTCPFlows(ctx, c), udp: newUDPFlows(ctx, c), ping: newPingFlows(c)}
+	flows, err := newTCPFlows(ctx, c)
+	if err != nil {
+		cancel()
+		c.stack.Destroy()
+		return nil, err
+	}
+	e := &Egress{core: c, cancel: cancel, tcp: flows, udp: newUDPFlows(ctx, c), ping: newPingFlows(c)}
 	if err := c.stack.EnableNIC(nicID); err != nil { // only now is all there that takes packets
 		e.Close()
 		return nil, fmt.Errorf("cannot bring the uplink's stack up: %s", err)
@@ -149,7 +152,9 @@ func (c *core) tuneTCP() error {
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 256 << 10, Max: maxStackBuffer}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 256 << 10, Max: maxStackBuffer}
-	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &receive, &send} {
+	// The container may use a port again at once; nothing is late on this link.
+	linger := tcpip.TCPTimeWaitTimeoutOption(10 * time.Millisecond)
+	for _, opt := range []tcpip.SettableTransportProtocolOption{&linger, &sack, &recovery, &moderate, &receive, &send} {
 		if err := c.stack.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
 			return fmt.Errorf("cannot set a TCP option of the stack: %s", err)
 		}

@@ -164,6 +164,46 @@ func TestTCPReset(t *testing.T) {
 	})
 }
 
+// A port that a container uses again within a minute may meet the socket of the
+// old connection, which lingers because the host closed first.
+func TestTCPSamePortAgain(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		for _, host := range []string{nstest.HostIPv4, nstest.HostIPv6} {
+			l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+			check(t, err)
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					c.Close()
+				}
+			}()
+			var from net.Addr
+			for i := range 3 {
+				var c net.Conn
+				err := n.container.Do(func() (err error) {
+					d := net.Dialer{Timeout: 20 * time.Second, LocalAddr: from}
+					c, err = d.Dial("tcp", l.Addr().String())
+					return err
+				})
+				if err != nil {
+					t.Fatalf("%s, connection %d: %v", host, i, err)
+				}
+				c.SetReadDeadline(time.Now().Add(20 * time.Second))
+				if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+					t.Fatalf("%s, connection %d: instead of its end came %v", host, i, err)
+				}
+				from = c.LocalAddr()
+				c.Close()
+				time.Sleep(50 * time.Millisecond) // the last acknowledgement is on its way
+			}
+		}
+	})
+}
+
 func TestHostLoopbackOnlyWhenAsked(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	check(t, err)

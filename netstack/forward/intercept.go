@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/kelp-engine/kelp/netstack/link"
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -18,9 +19,7 @@ import (
 // namespace. The stack still sees each SYN first and lets the host decide; an
 // accepted SYN goes back to the namespace, where a packet rule leads it to the
 // interceptor's listener instead of the uplink.
-type interceptor struct {
-	listeners []*net.TCPListener
-}
+type interceptor struct{ acceptors []*acceptor }
 
 func (t *tcpFlows) newInterceptor(ctx context.Context) (*interceptor, error) {
 	i := &interceptor{}
@@ -30,27 +29,23 @@ func (t *tcpFlows) newInterceptor(ctx context.Context) (*interceptor, error) {
 		loopbacks = append(loopbacks, netip.IPv6Loopback())
 	}
 	for n, a := range loopbacks {
-		l, err := t.listenTransparent(ctx, a)
+		acceptor, at, err := t.acceptTransparent(ctx, a)
 		if err != nil {
 			i.close()
 			return nil, err
 		}
-		i.listeners = append(i.listeners, l)
-		addrs[n] = l.Addr().(*net.TCPAddr).AddrPort()
+		i.acceptors, addrs[n] = append(i.acceptors, acceptor), at
 	}
 	if err := t.cfg.Bridge.Intercept(addrs[0], addrs[1]); err != nil {
 		i.close()
 		return nil, err
 	}
-	for _, l := range i.listeners {
-		t.tasks.Go(func() { t.acceptIntercepted(ctx, l) })
-	}
 	return i, nil
 }
 
-// listenTransparent listens on a free port of a loopback address of the
+// acceptTransparent listens on a free port of a loopback address of the
 // network's namespace, where no container can reach it but by the packet rule.
-func (t *tcpFlows) listenTransparent(ctx context.Context, a netip.Addr) (*net.TCPListener, error) {
+func (t *tcpFlows) acceptTransparent(ctx context.Context, a netip.Addr) (*acceptor, netip.AddrPort, error) {
 	lc := net.ListenConfig{Control: transparent}
 	lc.SetMultipathTCP(false)
 	var l net.Listener
@@ -59,50 +54,47 @@ func (t *tcpFlows) listenTransparent(ctx context.Context, a netip.Addr) (*net.TC
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen for containers' connections: %w", err)
+		return nil, netip.AddrPort{}, fmt.Errorf("cannot listen for containers' connections: %w", err)
 	}
-	return l.(*net.TCPListener), nil
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	acceptor, err := startAcceptor(l.(*net.TCPListener), t.takeUp, t.log)
+	return acceptor, at, err
 }
 
-// transparent lets a socket use addresses that are not its namespace's.
-func transparent(network, address string, c syscall.RawConn) error {
+// transparent lets a socket use addresses that are not its namespace's, and
+// sets what accepted connections inherit.
+func transparent(network, _ string, c syscall.RawConn) error {
 	var err error
-	ctl := c.Control(func(fd uintptr) { err = link.SetTransparent(int(fd), network[len(network)-1] == '6') })
+	ctl := c.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		keepAlive(int(fd))
+		err = link.SetTransparent(int(fd), network[len(network)-1] == '6')
+	})
 	return errors.Join(ctl, err)
 }
 
 func (i *interceptor) close() {
-	for _, l := range i.listeners {
-		l.Close()
+	for _, a := range i.acceptors {
+		a.close()
 	}
 }
 
-func (t *tcpFlows) acceptIntercepted(ctx context.Context, l *net.TCPListener) {
-	for {
-		inner, err := l.AcceptTCP()
-		if errors.Is(err, net.ErrClosed) {
+// takeUp joins a container's connection with the one that the host made for it.
+func (t *tcpFlows) takeUp(at *pump, fd int, container netip.AddrPort) {
+	host, ok := t.takeDialed(flowID{container: container, remote: localAddr(fd)})
+	if !ok {
+		resetSocket(fd)
+		return
+	}
+	at.spread(func(at *pump) {
+		f := at.startFlow(fd, host, 0, func(f *flow) { t.open.remove(f) })
+		if !t.open.add(f, maxTCPFlows) {
+			f.ended = func() {}
+			f.reset()
 			return
 		}
-		if err != nil {
-			pauseAfter(ctx, err, t.log)
-			continue
-		}
-		id := flowID{
-			container: unmapped(inner.RemoteAddr().(*net.TCPAddr).AddrPort()),
-			remote:    unmapped(inner.LocalAddr().(*net.TCPAddr).AddrPort()),
-		}
-		host := t.takeDialed(id)
-		if host == nil {
-			abortTCP(inner)
-			continue
-		}
-		_ = inner.SetKeepAliveConfig(t.dialer.KeepAliveConfig)
-		t.carry(newKernelRelay(inner, host))
-	}
-}
-
-func unmapped(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+		f.begin()
+	})
 }
 
 // withChecksum makes a SYN fit to be sent again: it fills in the checksum that

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
-	"syscall"
 
 	"github.com/kelp-engine/kelp/netstack/link"
 	"golang.org/x/sys/unix"
@@ -75,20 +73,9 @@ func bindError(host netip.AddrPort, err error) error {
 	return &BindError{Host: host, Cause: err}
 }
 
-// listenConfig keeps IPv6 listeners off IPv4, which has listeners of its own.
-func listenConfig(network string) net.ListenConfig {
-	lc := net.ListenConfig{}
+func listenConfig() net.ListenConfig {
+	lc := net.ListenConfig{Control: listenOptions(hostCongestion())}
 	lc.SetMultipathTCP(false)
-	lc.Control = func(_, _ string, c syscall.RawConn) (err error) {
-		if strings.HasPrefix(network, "tcp") {
-			err = beginLocal(network, "", c)
-		}
-		if strings.HasSuffix(network, "6") {
-			ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1) })
-			err = errors.Join(ctl, err)
-		}
-		return err
-	}
 	return lc
 }
 

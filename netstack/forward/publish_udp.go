@@ -48,7 +48,7 @@ type inboundUDP struct {
 }
 
 func publishUDP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, netip.AddrPort, error) {
-	lc := listenConfig(network("udp", host.Addr()))
+	lc := listenConfig()
 	c, err := lc.ListenPacket(context.Background(), network("udp", host.Addr()), host.String())
 	if err != nil {
 		return nil, netip.AddrPort{}, bindError(host, err)

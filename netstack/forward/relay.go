@@ -9,8 +9,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 )
 
-// relay joins two TCP connections, one with a container and one with a host,
-// so that each end sees what the other does: data, half-close and reset.
+// relay joins a container's TCP connection, which ends in the stack, with one
+// to a host, so that each end sees what the other does: data, half-close and
+// reset. It is what flow is where the kernel cannot do it.
 type relay struct {
 	inner, outer side
 	// toOuter and toInner copy one direction until its end (nil) or until
@@ -25,16 +26,6 @@ type side interface {
 	Close() error
 	// reset breaks the connection so that its far end notices at once.
 	reset()
-}
-
-// newKernelRelay joins two kernel sockets; data moves inside the kernel.
-func newKernelRelay(inner, outer *net.TCPConn) *relay {
-	return &relay{
-		inner:   kernelSide{inner},
-		outer:   kernelSide{outer},
-		toOuter: func() error { return spliceAll(outer, inner) },
-		toInner: func() error { return spliceAll(inner, outer) },
-	}
 }
 
 // newStackRelay joins a connection of the stack with a kernel socket.

@@ -40,32 +40,43 @@ const (
 type tcpFlows struct {
 	*core
 	forwarder *tcp.Forwarder
+	pumps     []*pump
 	kernel    *interceptor // nil when the stack carries all connections, not only those of the bridge's own namespace
+
+	// open are the connections that carry data.
+	open connections
 
 	mu     sync.Mutex
 	closed bool
 	// dialing are handshakes of which the host has not decided yet.
-	dialing map[flowID]struct{}
+	dialing map[flowID]*hostDial
 	// dialed are connections to the host whose handshake with the container
-	// is under way.
-	dialed map[flowID]*net.TCPConn
-	// open are the connections that carry data.
-	open map[*relay]struct{}
+	// is under way; while there are any, expiring says that they are watched.
+	dialed   map[flowID]dialedSocket
+	expiring bool
 }
 
-func newTCPFlows(ctx context.Context, c *core) *tcpFlows {
-	t := &tcpFlows{core: c, dialing: map[flowID]struct{}{}, dialed: map[flowID]*net.TCPConn{}, open: map[*relay]struct{}{}}
+type dialedSocket struct {
+	fd    int
+	since int64
+}
+
+func newTCPFlows(ctx context.Context, c *core) (*tcpFlows, error) {
+	all, err := pumps()
+	if err != nil {
+		return nil, err
+	}
+	t := &tcpFlows{core: c, pumps: all, dialing: map[flowID]*hostDial{}, dialed: map[flowID]dialedSocket{}}
 	t.forwarder = tcp.NewForwarder(c.stack, 0, maxDials, t.completeInStack)
 	if !c.cfg.StackOnly && c.cfg.Bridge.Transparent {
-		var err error
 		if t.kernel, err = t.newInterceptor(ctx); err != nil {
 			c.log.Warn("connections of a network stay in the network stack, which is slower", "error", err)
 		}
 	}
 	c.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-		return t.handle(ctx, id, pkt)
+		return t.handle(id, pkt)
 	})
-	return t
+	return t, nil
 }
 
 func (t *tcpFlows) close() {
@@ -73,19 +84,21 @@ func (t *tcpFlows) close() {
 		t.kernel.close()
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.closed = true
-	for _, c := range t.dialed {
-		c.Close()
+	for id, d := range t.dialed {
+		resetSocket(d.fd)
+		delete(t.dialed, id)
 	}
-	for r := range t.open {
-		r.abort()
+	for _, d := range t.dialing {
+		d.abort()
 	}
+	t.mu.Unlock()
+	t.open.close()
 }
 
 // handle sees every segment that belongs to no connection of the stack. It
 // takes SYNs; the stack answers all others with a reset.
-func (t *tcpFlows) handle(ctx context.Context, tid stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+func (t *tcpFlows) handle(tid stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	h := header.TCP(pkt.TransportHeader().Slice())
 	if len(h) < header.TCPMinimumSize || h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) != header.TCPFlagSyn {
 		return false
@@ -97,92 +110,89 @@ func (t *tcpFlows) handle(ctx context.Context, tid stack.TransportEndpointID, pk
 		t.send(unreachableFor(id, prohibited, syn.bytes))
 		return true
 	}
-	if !t.beginDial(id) {
-		return true // a repeated SYN, or too many: the container tries again
+	d := &hostDial{flows: t, id: id, tid: tid, syn: syn, pump: quietest(t.pumps, nil), to: netip.AddrPortFrom(target, id.remote.Port())}
+	if t.beginDial(d) { // else a repeated SYN, or too many: the container tries again
+		d.pkt = pkt.Clone()
+		d.start()
 	}
-	kept := pkt.Clone()
-	t.tasks.Go(func() {
-		defer kept.DecRef()
-		t.dial(ctx, tid, kept, syn, netip.AddrPortFrom(target, id.remote.Port()))
-	})
 	return true
 }
 
-func (t *tcpFlows) beginDial(id flowID) bool {
+func (t *tcpFlows) beginDial(d *hostDial) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, dialing := t.dialing[id]
-	_, dialed := t.dialed[id]
-	if dialing || dialed || t.closed || len(t.dialing) >= maxDials || len(t.open)+len(t.dialed) >= maxTCPFlows {
+	_, dialed := t.dialed[d.id]
+	if t.dialing[d.id] != nil || dialed || t.closed || len(t.dialing) >= maxDials || t.open.count()+len(t.dialed) >= maxTCPFlows {
 		return false
 	}
-	t.dialing[id] = struct{}{}
+	t.dialing[d.id] = d
+	t.tasks.Add(1)
 	return true
 }
 
-// dial lets the host decide about a SYN: only a connection that is there
-// completes the container's handshake.
-func (t *tcpFlows) dial(ctx context.Context, tid stack.TransportEndpointID, pkt *stack.PacketBuffer, syn packet, target netip.AddrPort) {
-	id := flowOf(tid)
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	conn, err := t.dialer.DialContext(ctx, "tcp", target.String())
-	if err == nil {
-		settle(conn.(*net.TCPConn), t.congestion)
-	}
+// answer does with a SYN as the host has decided: only a connection that is
+// there completes the container's handshake.
+func (t *tcpFlows) answer(d *hostDial, err error) {
+	defer t.tasks.Done()
+	defer d.pkt.DecRef()
 	t.mu.Lock()
-	delete(t.dialing, id)
+	delete(t.dialing, d.id)
 	closed := t.closed
 	if err == nil && !closed {
-		t.dialed[id] = conn.(*net.TCPConn)
+		t.dialed[d.id] = dialedSocket{d.fd, now()}
+		if !t.expiring {
+			t.expiring = true
+			time.AfterFunc(acceptTimeout, t.expireDialed)
+		}
 	}
 	t.mu.Unlock()
 	switch {
 	case err != nil && !closed:
-		t.refuse(id, pkt, syn, err)
-	case err == nil && closed:
-		conn.Close()
-	case err == nil:
-		t.expireDialed(id, conn.(*net.TCPConn))
-		if t.kernel != nil && !t.cfg.Bridge.Owns(id.container.Addr()) {
-			t.send(withChecksum(syn))
-		} else {
-			t.forwarder.HandlePacket(tid, pkt)
-		}
+		t.refuse(d, err)
+	case closed && err == nil:
+		unix.Close(d.fd)
+	case closed:
+	case t.kernel != nil && !t.cfg.Bridge.Owns(d.id.container.Addr()):
+		t.send(withChecksum(d.syn))
+	default:
+		t.forwarder.HandlePacket(d.tid, d.pkt)
 	}
 }
 
-// expireDialed drops a connection that the container does not take up.
-func (t *tcpFlows) expireDialed(id flowID, conn *net.TCPConn) {
-	time.AfterFunc(acceptTimeout, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.dialed[id] == conn {
+// expireDialed drops connections that the container does not take up.
+func (t *tcpFlows) expireDialed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, d := range t.dialed {
+		if time.Duration(now()-d.since) >= acceptTimeout {
 			delete(t.dialed, id)
-			abortTCP(conn)
+			resetSocket(d.fd)
 		}
-	})
+	}
+	if t.expiring = len(t.dialed) > 0; t.expiring {
+		time.AfterFunc(acceptTimeout/4, t.expireDialed)
+	}
 }
 
 // takeDialed hands out the host's side of a connection, once.
-func (t *tcpFlows) takeDialed(id flowID) *net.TCPConn {
+func (t *tcpFlows) takeDialed(id flowID) (fd int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.dialed[id]
+	d, ok := t.dialed[id]
 	delete(t.dialed, id)
-	return c
+	return d.fd, ok
 }
 
 // refuse passes the host's answer to a SYN on to the container. A dial that
 // timed out is answered as on any network: not at all.
-func (t *tcpFlows) refuse(id flowID, pkt *stack.PacketBuffer, syn packet, err error) {
-	t.log.Debug("the host refused a container's connection", "remote", id.remote, "container", id.container, "error", err)
+func (t *tcpFlows) refuse(d *hostDial, err error) {
+	t.log.Debug("the host refused a container's connection", "remote", d.id.remote, "container", d.id.container, "error", err)
 	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) {
-		t.send(resetFor(id, header.TCP(pkt.TransportHeader().Slice()).SequenceNumber()))
+		t.send(resetFor(d.id, header.TCP(d.pkt.TransportHeader().Slice()).SequenceNumber()))
 		return
 	}
 	if why, ok := refusalFor(err); ok {
-		t.send(unreachableFor(id, why, syn.bytes))
+		t.send(unreachableFor(d.id, why, d.syn.bytes))
 	}
 }
 
@@ -206,15 +216,21 @@ func refusalFor(err error) (refusal, bool) {
 
 // completeInStack finishes the container's handshake in the stack.
 func (t *tcpFlows) completeInStack(r *tcp.ForwarderRequest) {
-	host := t.takeDialed(flowOf(r.ID()))
-	if host == nil {
+	fd, ok := t.takeDialed(flowOf(r.ID()))
+	if !ok {
+		r.Complete(true)
+		return
+	}
+	host, err := tcpConn(fd)
+	if err != nil {
+		t.log.Warn("cannot carry a container's connection", "error", err)
 		r.Complete(true)
 		return
 	}
 	var wq waiter.Queue
-	ep, err := r.CreateEndpoint(&wq)
-	r.Complete(err != nil)
-	if err != nil {
+	ep, terr := r.CreateEndpoint(&wq)
+	r.Complete(terr != nil)
+	if terr != nil {
 		abortTCP(host)
 		return
 	}
@@ -228,20 +244,23 @@ func (t *tcpFlows) completeInStack(r *tcp.ForwarderRequest) {
 
 // carry runs a connection's relay to its end, unless the network is closing.
 func (t *tcpFlows) carry(r *relay) {
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
+	if !t.open.add(r, maxTCPFlows) {
 		r.abort()
 		return
 	}
-	t.open[r] = struct{}{}
-	t.tasks.Add(1)
-	t.mu.Unlock()
 	go func() {
-		defer t.tasks.Done()
+		defer t.open.remove(r)
 		r.run()
-		t.mu.Lock()
-		delete(t.open, r)
-		t.mu.Unlock()
 	}()
+}
+
+// tcpConn takes a socket over.
+func tcpConn(fd int) (*net.TCPConn, error) {
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close() // FileConn keeps a copy
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
 }

@@ -117,6 +117,7 @@ func (b *Bridge) sysctls() error {
 		{"ipv4/conf/all/send_redirects", "0"},
 		{"ipv4/conf/default/send_redirects", "0"},
 		{"ipv4/conf/all/accept_redirects", "0"},
+		{"ipv4/tcp_early_demux", "0"},           // a SYN that is early found to meet a lingering socket is not forwarded
 		{"bridge/bridge-nf-call-iptables", "0"}, // bridged packets need no rules
 		{"bridge/bridge-nf-call-ip6tables", "0"},
 		{"bridge/bridge-nf-call-arptables", "0"},

@@ -62,13 +62,20 @@ func (n *Namespace) connect(kind int, from Local, to netip.AddrPort) (net.Conn, 
 	if err := from.bind(fd); err != nil {
 		return nil, err
 	}
-	if err := unix.Connect(fd, sockaddr(to)); err != nil && err != unix.EINPROGRESS {
-		return nil, fmt.Errorf("cannot connect to %s: %w", to, err)
+	if err := beginConnect(fd, to); err != nil {
+		return nil, err
 	}
 	if kind == unix.SOCK_DGRAM {
 		drain(fd)
 	}
 	return net.FileConn(f)
+}
+
+func beginConnect(fd int, to netip.AddrPort) error {
+	if err := unix.Connect(fd, sockaddr(to)); err != nil && err != unix.EINPROGRESS {
+		return fmt.Errorf("cannot connect to %s: %w", to, err)
+	}
+	return nil
 }
 
 // drain drops what a datagram socket took from anybody before it was

@@ -33,6 +33,11 @@ func (b *Bridge) keepSources() error {
 		return err
 	}
 	return b.nft(func(c *nftables.Conn, pre *nftables.Chain) {
+		// A new connection must not meet a socket that lingers after an old
+		// one with the same ports: the host is asked again.
+		syn := append(interfaceIs(b.cfg.Name), isTCP()...)
+		syn = append(append(syn, tcpSynOnly()...), &expr.Verdict{Kind: expr.VerdictAccept})
+		c.AddRule(&nftables.Rule{Table: pre.Table, Chain: pre, Exprs: syn})
 		rule := interfaceIs(b.cfg.Name)
 		rule = append(
 			rule,

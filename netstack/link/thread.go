@@ -56,7 +56,7 @@ func startVisitor() error {
 		return nil
 	}
 	ready := make(chan error, 1)
-	go runVisitor(ready, visitors.park)
+	go runVisitor(ready)
 	if err := <-ready; err != nil {
 		return fmt.Errorf("cannot prepare a thread for network namespaces: %w", err)
 	}
@@ -64,19 +64,26 @@ func startVisitor() error {
 	return nil
 }
 
-// runVisitor serves jobs until the process ends. The goroutine never unlocks
-// its thread: should it ever return, the thread ends with it.
-func runVisitor(ready chan<- error, park *os.File) {
+// leaveHost moves the thread of the calling goroutine to where idle visitors
+// wait. The goroutine must never unlock its thread: should it ever return, the
+// thread ends with it.
+//
+// Preconditions: visitors.mu is held, by whoever waits for the goroutine.
+func leaveHost() (park *os.File, err error) {
 	runtime.LockOSThread()
-	var err error
-	if park == nil {
-		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
-			park, err = os.Open("/proc/thread-self/ns/net")
-		}
-		visitors.park = park // startVisitor holds the lock and waits
-	} else {
-		err = unix.Setns(int(park.Fd()), unix.CLONE_NEWNET)
+	if visitors.park != nil {
+		return visitors.park, unix.Setns(int(visitors.park.Fd()), unix.CLONE_NEWNET)
 	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, err
+	}
+	visitors.park, err = os.Open("/proc/thread-self/ns/net")
+	return visitors.park, err
+}
+
+// runVisitor serves jobs until the process ends.
+func runVisitor(ready chan<- error) {
+	park, err := leaveHost()
 	ready <- err
 	if err != nil {
 		return
