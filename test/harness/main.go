@@ -8,6 +8,7 @@ package harness
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -193,7 +194,30 @@ func runAsUser(base string) (int, error) {
 		defer removeCgroup(group)
 		enter(cmd, group)
 	}
-	return wait(cmd)
+	code, err := wait(cmd)
+	if err == nil && slices.Contains(os.Args, "-update") {
+		err = copyBack(filepath.Join(dir, "testdata"), "testdata")
+	}
+	return code, err
+}
+
+// copyBack writes the files of a folder that a test has updated.
+func copyBack(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, name)
+		return errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, b, 0o644))
+	})
 }
 
 // wait runs cmd, passes signals on to it and returns its exit code.
