@@ -41,7 +41,7 @@ func Main(args []string) int {
 		Description: usage,
 		Version:     engine.Version(),
 		Commands: []*cli.Command{
-			envCommand, statusCommand, stopCommand, doctorCommand, dockerCommand, proxyCommand, nsCommand, installCommand, uninstallCommand, demoCommand, daemonCommand, completionCommand, versionCommand,
+			envCommand, statusCommand, stopCommand, restartCommand, doctorCommand, dockerCommand, proxyCommand, nsCommand, installCommand, uninstallCommand, demoCommand, daemonCommand, completionCommand, versionCommand,
 		},
 		EnableBashCompletion: true,
 		Suggest:              true,

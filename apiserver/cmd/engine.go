@@ -28,6 +28,17 @@ type engineConfig struct {
 	Log daemonlog.Options `json:"log"`
 }
 
+// engineEnv is the environment that makes a kelp the engine with the settings.
+func (s settings) engineEnv() []string {
+	return []string{engineEnv + "=" + encode(engineConfig{
+		Config: engine.Config{
+			DataRoot: s.DataRoot, RuntimeDir: s.RuntimeDir, Socket: s.Socket,
+			Debug: s.Log.Level == "debug", Networks: s.Networks, Insecure: s.Insecure,
+		},
+		Log: s.Log,
+	})}
+}
+
 // IsEngine says whether the keeper started this process as the engine.
 func IsEngine() bool { return os.Getenv(engineEnv) != "" }
 

@@ -42,13 +42,9 @@ func becomeKeeper() error {
 	if err != nil {
 		return fmt.Errorf("cannot find kelp's own binary: %w", err)
 	}
-	cfg := engineConfig{
-		Config: engine.Config{DataRoot: s.DataRoot, RuntimeDir: s.RuntimeDir, Socket: s.Socket, Debug: s.Log.Level == "debug", Networks: s.Networks, Insecure: s.Insecure},
-		Log:    s.Log,
-	}
 	return program.Exec(f, keeper.Config{
 		DataRoot: s.DataRoot, RuntimeDir: s.RuntimeDir, Socket: s.Socket, Sockets: sockets,
-		Engine: []string{self, "daemon"}, EngineEnv: []string{engineEnv + "=" + encode(cfg)},
+		Engine: []string{self, "daemon"}, EngineEnv: s.engineEnv(),
 		Version: engine.Version(), Log: s.Log,
 	})
 }

@@ -18,7 +18,8 @@ const infoTimeout = 2 * time.Second
 // status is the JSON of `kelp status --json`.
 type status struct {
 	Running       bool    `json:"running"`
-	Version       string  `json:"version"`
+	Version       string  `json:"version"` // of the engine, or while that does not answer the keeper's
+	KeeperVersion string  `json:"keeper_version,omitempty"`
 	Socket        string  `json:"socket"`
 	DataRoot      string  `json:"data_root"`
 	KeeperPID     int     `json:"keeper_pid,omitempty"`
@@ -65,7 +66,7 @@ var statusCommand = &cli.Command{
 
 func (r running) status(ctx context.Context) status {
 	st := status{
-		Running: true, Version: r.Version, Socket: r.Socket, DataRoot: r.DataRoot,
+		Running: true, Version: r.Version, KeeperVersion: r.Version, Socket: r.Socket, DataRoot: r.DataRoot,
 		KeeperPID: r.PID, EnginePID: r.EnginePID, EngineReady: r.EngineReady, EngineError: r.EngineError,
 		KeeperGoroutines: r.Goroutines,
 		UptimeS:          math.Round(time.Since(time.Unix(0, r.StartedAt)).Seconds()*1000) / 1000,
@@ -73,10 +74,10 @@ func (r running) status(ctx context.Context) status {
 	if r.EngineReady {
 		ctx, cancel := context.WithTimeout(ctx, infoTimeout)
 		defer cancel()
-		var info struct{ Driver string }
+		var info struct{ Driver, ServerVersion string }
 		err := get(ctx, r.Socket, "/info", func(body io.Reader) error { return json.NewDecoder(body).Decode(&info) })
 		if err == nil {
-			st.StorageDriver = info.Driver
+			st.StorageDriver, st.Version = info.Driver, info.ServerVersion
 		}
 	}
 	return st
@@ -97,7 +98,11 @@ func (st status) String() string {
 	if driver == "" {
 		driver = "unknown"
 	}
+	keeper := fmt.Sprintf("pid %d", st.KeeperPID)
+	if st.KeeperVersion != st.Version {
+		keeper += " of kelp " + st.KeeperVersion
+	}
 	up := time.Duration(st.UptimeS * float64(time.Second)).Round(time.Second)
-	return fmt.Sprintf("kelp %s runs, for %s\nengine          %s\nkeeper          pid %d\nsocket          %s\ndata root       %s\nstorage driver  %s\n",
-		st.Version, up, engine, st.KeeperPID, st.Socket, st.DataRoot, driver)
+	return fmt.Sprintf("kelp %s runs, for %s\nengine          %s\nkeeper          %s\nsocket          %s\ndata root       %s\nstorage driver  %s\n",
+		st.Version, up, engine, keeper, st.Socket, st.DataRoot, driver)
 }

@@ -51,10 +51,19 @@ func (c *Client) Shutdown(ctx context.Context, r ShutdownRequest) error {
 	return c.call(ctx, "shutdown", r, nil)
 }
 
-// RestartEngine replaces the engine process, by the binary that lies at the
-// path that kelp was started from; containers run on.
-func (c *Client) RestartEngine(ctx context.Context) error {
-	return c.call(ctx, "engine.restart", nil, nil)
+// RestartRequest says what replaces the engine.
+type RestartRequest struct {
+	// Engine and EngineEnv are as in Config; without Engine both stay what
+	// they are.
+	Engine    []string `json:"engine,omitempty"`
+	EngineEnv []string `json:"engine_env,omitempty"`
+}
+
+// RestartEngine replaces the engine process and returns when the new one
+// answers API requests; containers run on. When it cannot, the error tells
+// why, and the keeper goes back to the engine that it had before.
+func (c *Client) RestartEngine(ctx context.Context, r RestartRequest) error {
+	return c.call(ctx, "engine.restart", r, nil)
 }
 
 // call makes one request and decodes its answer into out unless that is nil.

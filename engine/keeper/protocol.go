@@ -86,10 +86,12 @@ type Hello struct {
 	EngineReady bool   `json:"engine_ready,omitempty"`
 	EngineError string `json:"engine_error,omitempty"`
 	// Stopping says that the keeper was told to end.
-	Stopping  bool   `json:"stopping,omitempty"`
-	Socket    string `json:"socket"`
-	DataRoot  string `json:"data_root"`
-	StartedAt int64  `json:"started_at"` // Unix time in nanoseconds
+	Stopping bool `json:"stopping,omitempty"`
+	// RuntimeDir is where the keeper's socket is.
+	RuntimeDir string `json:"runtime_dir,omitempty"`
+	Socket     string `json:"socket"`
+	DataRoot   string `json:"data_root"`
+	StartedAt  int64  `json:"started_at"` // Unix time in nanoseconds
 	// Goroutines the keeper has, for those who look for leaks.
 	Goroutines int `json:"goroutines,omitempty"`
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -35,13 +37,17 @@ const defaultGrace = 60 * time.Second
 
 // supervisor keeps one engine process running.
 type supervisor struct {
-	argv   []string
-	env    []string
-	listen *os.File // the Engine API's listening socket
+	environ []string // the keeper's, to which the engine's own is added
+	listen  *os.File // the Engine API's listening socket
 	// firstReady is called when the first engine serves.
 	firstReady func()
 
 	mu       sync.Mutex
+	engine   command
+	proven   *command      // to go back to when engine, which is new, cannot start
+	refusal  error         // why it could not, since the last restart
+	starts   int           // of engine processes
+	asked    bool          // for the end of process
 	process  *os.Process   // nil while none runs
 	ready    bool          // process serves
 	startErr error         // why the last engine ended without ever serving; nil while one starts
@@ -51,11 +57,14 @@ type supervisor struct {
 	grace    time.Duration
 }
 
+// command is what an engine is started by.
+type command struct{ argv, env []string }
+
 // newSupervisor returns a supervisor of engines with the environment that the
 // keeper has now; runtime.New changes it.
 func newSupervisor(cfg keeper.Config, listen *os.File, firstReady func()) *supervisor {
 	return &supervisor{
-		argv: cfg.Engine, env: append(os.Environ(), cfg.EngineEnv...), listen: listen, firstReady: firstReady,
+		environ: os.Environ(), engine: command{cfg.Engine, cfg.EngineEnv}, listen: listen, firstReady: firstReady,
 		changed: make(chan struct{}), grace: defaultGrace,
 	}
 }
@@ -105,11 +114,33 @@ func (s *supervisor) set(ready bool, startErr error) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ready, s.startErr = ready, startErr
+	switch {
+	case ready:
+		s.proven = nil
+	case startErr != nil && s.proven != nil:
+		s.engine, s.proven, s.refusal = *s.proven, nil, startErr
+	}
 	first = ready && !s.served
 	s.served = s.served || ready
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return first
+}
+
+// wasAsked says whether the engine that ended was asked to.
+func (s *supervisor) wasAsked() (asked bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked, s.asked = s.asked, false
+	return asked
+}
+
+// begin notes that an engine is being started.
+func (s *supervisor) begin() {
+	s.mu.Lock()
+	s.starts++
+	s.mu.Unlock()
+	s.set(false, nil)
 }
 
 func (s *supervisor) hasServed() bool {
@@ -125,9 +156,40 @@ func (s *supervisor) setGrace(d time.Duration) {
 	s.grace = d
 }
 
-// restart ends the engine process; run starts the next one.
-func (s *supervisor) restart() error {
-	return s.signal(syscall.SIGKILL)
+// restart ends the engine process, upon which run starts the next one, and
+// returns when that serves. One that cannot is the last of its kind.
+func (s *supervisor) restart(ctx context.Context, r keeper.RestartRequest) error {
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		return fault.Unavailable("kelp is stopping")
+	}
+	if len(r.Engine) > 0 {
+		if s.proven == nil {
+			old := s.engine
+			s.proven = &old
+		}
+		s.engine = command{r.Engine, r.EngineEnv}
+	}
+	before := s.starts
+	s.refusal, s.asked = nil, true
+	if s.process != nil {
+		_ = s.process.Kill() // it may have ended this moment
+	}
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		started, ready, err, changed := s.starts > before, s.ready, cmp.Or(s.refusal, s.startErr), s.changed
+		s.mu.Unlock()
+		if started && (ready || err != nil) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
 }
 
 func (s *supervisor) signal(sig syscall.Signal) error {
@@ -161,7 +223,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		if !s.hasServed() && (reported || starts == firstStarts) {
 			return fault.Unavailable("the engine cannot start: %w", err)
 		}
-		if time.Since(begun) > steady {
+		if time.Since(begun) > steady || s.wasAsked() {
 			pause = firstPause
 		}
 		slog.Warn("the engine ended; starting it again", "error", err, "pause", pause)
@@ -177,7 +239,7 @@ func (s *supervisor) run(ctx context.Context) error {
 // runOne runs one engine process to its end and returns why it ended;
 // reported says that the engine itself gave the reason for not serving.
 func (s *supervisor) runOne(ctx context.Context) (reported bool, err error) {
-	s.set(false, nil)
+	s.begin()
 	cmd, report, err := s.start()
 	if err != nil {
 		s.set(false, err)
@@ -219,8 +281,11 @@ func (s *supervisor) start() (cmd *exec.Cmd, report <-chan error, err error) {
 		return nil, nil, err
 	}
 	defer w.Close()
-	cmd = exec.Command(s.argv[0], s.argv[1:]...)
-	cmd.Env = s.env
+	s.mu.Lock()
+	engine := s.engine
+	s.mu.Unlock()
+	cmd = exec.Command(engine.argv[0], engine.argv[1:]...)
+	cmd.Env = slices.Concat(s.environ, engine.env)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.listen, w} // from EngineListenFD on
 	cmd.SysProcAttr = &syscall.SysProcAttr{

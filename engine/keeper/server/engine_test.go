@@ -63,7 +63,7 @@ func TestSupervisorRestartsWhatHasServed(t *testing.T) {
 	}
 	<-ready
 	first := s.pid()
-	if err := s.restart(); err != nil {
+	if err := s.restart(t.Context(), keeper.RestartRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	for s.pid() == first || s.pid() == 0 {
@@ -92,5 +92,32 @@ func TestSupervisorKillsAfterGrace(t *testing.T) {
 	}
 	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
 		t.Errorf("the engine that ignores SIGTERM: %v", err)
+	}
+}
+
+func TestSupervisorReplacesTheEngine(t *testing.T) {
+	dir := t.TempDir()
+	engine := func(name string) string { return "echo $NAME >" + dir + "/" + name + "; " + sayReady + "exec sleep 60" }
+	s, ready, _, _ := supervise(t, engine("old"))
+	<-ready
+	if err := s.restart(t.Context(), keeper.RestartRequest{Engine: []string{"/bin/sh", "-c", engine("new")}, EngineEnv: []string{"NAME=new"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(dir + "/new"); err != nil || string(got) != "new\n" {
+		t.Errorf("the new engine's environment: %q, %v", got, err)
+	}
+	for _, bad := range [][]string{{"/bin/sh", "-c", sayError}, {"/nowhere/kelp"}} {
+		if err := os.Remove(dir + "/new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.restart(t.Context(), keeper.RestartRequest{Engine: bad}); err == nil || !strings.Contains(err.Error(), "on fire") && !strings.Contains(err.Error(), "no such file") {
+			t.Errorf("an engine that cannot start: %v", err)
+		}
+		for s.wait(t.Context()) != nil {
+			time.Sleep(time.Millisecond)
+		}
+		if _, err := os.Stat(dir + "/new"); err != nil {
+			t.Errorf("the engine that was there before does not serve again: %v", err)
+		}
 	}
 }

@@ -96,6 +96,7 @@ func (s *Server) hello(context.Context, *call) (any, error) {
 		DataRoot:  s.cfg.DataRoot,
 		StartedAt: s.started.UnixNano(),
 
+		RuntimeDir: s.cfg.RuntimeDir,
 		Goroutines: runtime.NumGoroutine(),
 	}
 	s.engine.describe(&h)
@@ -118,8 +119,12 @@ func (s *Server) waitEngine(ctx context.Context, _ *call) (any, error) {
 	return nil, s.engine.wait(ctx)
 }
 
-func (s *Server) restartEngine(context.Context, *call) (any, error) {
-	return nil, s.engine.restart()
+func (s *Server) restartEngine(ctx context.Context, c *call) (any, error) {
+	var r keeper.RestartRequest
+	if err := c.decode(&r); err != nil {
+		return nil, err
+	}
+	return nil, s.engine.restart(ctx, r)
 }
 
 // serve answers calls until ctx ends, and then waits for those under way.
