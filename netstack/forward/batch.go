@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -13,6 +14,8 @@ import (
 )
 
 const (
+	// maxDatagram is the longest UDP datagram there is.
+	maxDatagram = 65535
 	// batchSize is how many datagrams cross in one go.
 	batchSize = 32
 	// maxSegments and maxSegmented bound what the kernel cuts itself (UDP_SEGMENT).
@@ -72,12 +75,13 @@ type batch struct {
 	n       int
 	headers [batchSize]mmsghdr
 	names   [batchSize]sockName // where each came from
+	infos   [batchSize][infoControl]byte
 	vectors [batchSize]unix.Iovec
 	buffers [batchSize][maxDatagram]byte
 
 	// What is left to send: messages of one datagram, or of many of one size.
 	out      [batchSize]mmsghdr
-	controls [batchSize][segmentControl]byte
+	controls [batchSize][infoControl + segmentControl]byte
 	firsts   [batchSize]int // the first datagram of each message
 	messages int
 	sent     int
@@ -87,6 +91,10 @@ type batch struct {
 // size of segments.
 const segmentControl = unix.SizeofCmsghdr + 8
 
+// infoControl is the size of the control message that tells a datagram's
+// local address, of either family.
+const infoControl = unix.SizeofCmsghdr + 24
+
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
 // receive fills the batch with what the socket holds.
@@ -95,6 +103,7 @@ func (b *batch) receive(fd int) error {
 		b.vectors[i] = unix.Iovec{Base: &b.buffers[i][0], Len: maxDatagram}
 		b.headers[i] = mmsghdr{hdr: unix.Msghdr{
 			Name: (*byte)(unsafe.Pointer(&b.names[i])), Namelen: uint32(unsafe.Sizeof(b.names[i])), Iov: &b.vectors[i], Iovlen: 1,
+			Control: &b.infos[i][0], Controllen: infoControl,
 		}}
 	}
 	for {
@@ -116,11 +125,14 @@ func (b *batch) receive(fd int) error {
 // datagram returns one that was received.
 func (b *batch) datagram(i int) []byte { return b.buffers[i][:b.vectors[i].Len] }
 
+// info is the control message of a datagram, if its socket asked for one.
+func (b *batch) info(i int) []byte { return b.infos[i][:b.headers[i].hdr.Controllen] }
+
 // fromOne is the end of the datagrams from first on that came from the same
-// address, which it returns.
+// address, which it returns, to the same address.
 func (b *batch) fromOne(first int) (from netip.AddrPort, end int) {
 	end = first + 1
-	for end < b.n && b.names[end] == b.names[first] {
+	for end < b.n && b.names[end] == b.names[first] && bytes.Equal(b.info(end), b.info(first)) {
 		end++
 	}
 	return b.names[first].addrPort(), end
@@ -128,8 +140,9 @@ func (b *batch) fromOne(first int) (from netip.AddrPort, end int) {
 
 // arrange lays out the datagrams from first to before end for send; with
 // segmented, runs of datagrams of one size become one message that the kernel
-// cuts again. to is nil for a connected socket.
-func (b *batch) arrange(first, end int, segmented bool, to *sockName) {
+// cuts again. to is nil for a connected socket; source may be a control message
+// that says which of the socket's addresses they come from.
+func (b *batch) arrange(first, end int, segmented bool, to *sockName, source []byte) {
 	b.messages, b.sent = 0, 0
 	for i := first; i < end; {
 		run := 1
@@ -141,14 +154,17 @@ func (b *batch) arrange(first, end int, segmented bool, to *sockName) {
 		if to != nil {
 			m.hdr.Name, m.hdr.Namelen = (*byte)(unsafe.Pointer(to)), to.len()
 		}
+		control := append(b.controls[b.messages][:0], source...)
 		if run > 1 {
-			c := &b.controls[b.messages]
-			h := (*unix.Cmsghdr)(unsafe.Pointer(&c[0]))
-			h.Level, h.Type = unix.SOL_UDP, unix.UDP_SEGMENT
+			h := unix.Cmsghdr{Level: unix.SOL_UDP, Type: unix.UDP_SEGMENT}
 			h.SetLen(unix.CmsgLen(2))
-			binary.NativeEndian.PutUint16(c[unix.SizeofCmsghdr:], uint16(b.vectors[i].Len))
-			m.hdr.Control = &c[0]
-			m.hdr.SetControllen(len(c))
+			control = append(control, (*[unix.SizeofCmsghdr]byte)(unsafe.Pointer(&h))[:]...)
+			control = binary.NativeEndian.AppendUint64(control, 0)
+			binary.NativeEndian.PutUint16(control[len(control)-8:], uint16(b.vectors[i].Len))
+		}
+		if len(control) > 0 {
+			m.hdr.Control = &control[0]
+			m.hdr.SetControllen(len(control))
 		}
 		b.firsts[b.messages] = i
 		b.messages++
@@ -198,6 +214,8 @@ func (b *batch) send(fd int) error {
 type datagramSender struct {
 	out syscall.RawConn
 	to  *sockName // nil where the socket is connected
+	// source is the control message of what is sent, if any.
+	source []byte
 	// segment is cleared when the way out cannot cut messages itself.
 	segment bool
 
@@ -208,12 +226,12 @@ type datagramSender struct {
 	drain func(fd uintptr) bool // made once: method values allocate
 }
 
-func newDatagramSender(c *net.UDPConn, to netip.AddrPort) (*datagramSender, error) {
+func newDatagramSender(c *net.UDPConn, to netip.AddrPort, source []byte) (*datagramSender, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	s := &datagramSender{out: raw, to: nameOf(to), segment: true}
+	s := &datagramSender{out: raw, to: nameOf(to), source: source, segment: true}
 	s.drain = s.drainTo
 	return s, nil
 }
@@ -221,7 +239,7 @@ func newDatagramSender(c *net.UDPConn, to netip.AddrPort) (*datagramSender, erro
 // send sends the datagrams from first to before end. refused is what the
 // socket said of the last one that could not be sent; closed ends it all.
 func (s *datagramSender) send(b *batch, first, end int) (refused, closed error) {
-	b.arrange(first, end, s.segment, s.to)
+	b.arrange(first, end, s.segment, s.to, s.source)
 	s.b, s.end, s.err = b, end, nil
 	closed = s.out.Write(s.drain)
 	s.b = nil
@@ -238,9 +256,9 @@ func (s *datagramSender) drainTo(fd uintptr) bool {
 			return true
 		case err == unix.EAGAIN:
 			return false
-		case b.out[b.sent].hdr.Controllen > 0 && (err == unix.EIO || err == unix.EINVAL || err == unix.EMSGSIZE):
+		case b.out[b.sent].hdr.Iovlen > 1 && (err == unix.EIO || err == unix.EINVAL || err == unix.EMSGSIZE):
 			s.segment = false
-			b.arrange(b.firsts[b.sent], s.end, false, s.to)
+			b.arrange(b.firsts[b.sent], s.end, false, s.to, s.source)
 		case !again:
 			again = true // the error may be of an earlier datagram
 		default:

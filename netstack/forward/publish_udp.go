@@ -43,8 +43,9 @@ type udpClient struct {
 
 // inboundUDP is the socket that stands for a client inside the network.
 type inboundUDP struct {
-	inner *net.UDPConn
-	used  atomic.Int64
+	inner   *net.UDPConn
+	toInner *datagramSender
+	used    atomic.Int64
 }
 
 func publishUDP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, netip.AddrPort, error) {
@@ -97,23 +98,20 @@ func (p *publishedUDP) Close() error {
 
 // receive carries datagrams of all clients to the container.
 func (p *publishedUDP) receive() {
-	buf, oob := make([]byte, maxDatagram), make([]byte, 128)
-	for {
-		n, oobn, _, from, err := p.conn.ReadMsgUDPAddrPort(buf, oob)
-		if errors.Is(err, net.ErrClosed) {
-			return
+	receiveBatches(p.conn, func(b *batch) error {
+		for first := 0; first < b.n; {
+			from, end := b.fromOne(first)
+			c, err := p.client(udpClient{unmapped(from), destination(b.info(first))})
+			if err != nil {
+				p.log.Debug("cannot reach a published port's container", "port", p.conn.LocalAddr(), "error", err)
+			} else {
+				c.used.Store(now())
+				_, _ = c.toInner.send(b, first, end)
+			}
+			first = end
 		}
-		if err != nil {
-			continue // an ICMP error that one of our answers caused
-		}
-		c, err := p.client(udpClient{unmapped(from), destination(oob[:oobn])})
-		if err != nil {
-			p.log.Debug("cannot reach a published port's container", "port", p.conn.LocalAddr(), "error", err)
-			continue
-		}
-		c.used.Store(now())
-		_, _ = c.inner.Write(buf[:n])
-	}
+		return nil
+	}, nil)
 }
 
 // destination reads a datagram's local address from its control message.
@@ -149,10 +147,14 @@ func (p *publishedUDP) client(id udpClient) (*inboundUDP, error) {
 	if err != nil {
 		return nil, err
 	}
+	c := &inboundUDP{inner: inner}
+	if c.toInner, err = newDatagramSender(inner, netip.AddrPort{}, nil); err != nil {
+		inner.Close()
+		return nil, err
+	}
 	if len(p.clients) >= maxInboundUDP {
 		p.dropOldest()
 	}
-	c := &inboundUDP{inner: inner}
 	c.used.Store(now())
 	p.clients[id] = c
 	p.tasks.Go(func() { p.answer(id, c) })
@@ -184,18 +186,17 @@ func (p *publishedUDP) answer(id udpClient, c *inboundUDP) {
 		}
 		c.inner.Close()
 	}()
-	source := sourceMessage(id.to)
-	for {
-		err := readDatagrams(c.inner, func(b []byte) {
-			c.used.Store(now())
-			_, _, _ = p.conn.WriteMsgUDPAddrPort(b, source, id.from)
-		})
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		// Nothing listens in the container yet: the client's next datagram
-		// may fare better.
+	toClient, err := newDatagramSender(p.conn, id.from, sourceMessage(id.to))
+	if err != nil {
+		return
 	}
+	// That nothing listens in the container yet is no reason to stop: the
+	// client's next datagram may fare better.
+	receiveBatches(c.inner, func(b *batch) error {
+		c.used.Store(now())
+		_, closed := toClient.send(b, 0, b.n)
+		return closed
+	}, nil)
 }
 
 // sourceMessage makes an answer leave from the address that was spoken to.

@@ -132,7 +132,7 @@ func (u *udpFlows) open(f *udpFlow) error {
 	if err != nil {
 		return err
 	}
-	toInner, err := newDatagramSender(kernel, netip.AddrPort{})
+	toInner, err := newDatagramSender(kernel, netip.AddrPort{}, nil)
 	if err != nil {
 		kernel.Close()
 		return err
@@ -151,7 +151,7 @@ func (u *udpFlows) open(f *udpFlow) error {
 
 // toHost carries what the container sends.
 func (u *udpFlows) toHost(f *udpFlow, inner *net.UDPConn) {
-	toOuter, err := newDatagramSender(f.mapping.outer, f.target)
+	toOuter, err := newDatagramSender(f.mapping.outer, f.target, nil)
 	if err != nil {
 		return
 	}
