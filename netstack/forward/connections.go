@@ -1,30 +1,35 @@
 package forward
 
-import "sync"
+import (
+	"net/netip"
+	"sync"
+)
 
 // connections are those that carry data or are about to.
 type connections struct {
 	mu     sync.Mutex
 	closed bool
-	open   map[aborter]struct{}
+	open   map[aborter]netip.Addr // whose they are
+	share  *quota[netip.Addr]
 	tasks  sync.WaitGroup
+}
+
+func newConnections(most int) connections {
+	return connections{open: map[aborter]netip.Addr{}, share: newQuota[netip.Addr](most)}
 }
 
 // aborter is a connection that can be broken by any goroutine.
 type aborter interface{ abort() }
 
-// add enters a connection; ok is false when there are too many or all are
-// being closed.
-func (c *connections) add(a aborter, most int) (ok bool) {
+// add enters a connection of somebody; ok is false when he has too many or all
+// are being closed.
+func (c *connections) add(a aborter, who netip.Addr) (ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || len(c.open) >= most {
+	if c.closed || !c.share.take(who) {
 		return false
 	}
-	if c.open == nil {
-		c.open = map[aborter]struct{}{}
-	}
-	c.open[a] = struct{}{}
+	c.open[a] = who
 	c.tasks.Add(1)
 	return true
 }
@@ -32,15 +37,10 @@ func (c *connections) add(a aborter, most int) (ok bool) {
 // remove forgets a connection that has ended.
 func (c *connections) remove(a aborter) {
 	c.mu.Lock()
+	c.share.give(c.open[a])
 	delete(c.open, a)
 	c.mu.Unlock()
 	c.tasks.Done()
-}
-
-func (c *connections) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.open)
 }
 
 // close breaks all connections and returns when they have ended.

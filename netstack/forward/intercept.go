@@ -88,7 +88,7 @@ func (t *tcpFlows) takeUp(at *pump, fd int, container netip.AddrPort) {
 	}
 	at.spread(func(at *pump) {
 		f := at.startFlow(fd, host, 0, func(f *flow) { t.open.remove(f) })
-		if !t.open.add(f, maxTCPFlows) {
+		if !t.open.add(f, container.Addr()) {
 			f.ended = func() {}
 			f.reset()
 			return

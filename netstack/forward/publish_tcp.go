@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// maxInbound bounds the open connections of one published port.
+	// maxInbound bounds the open connections of one published port. Each
+	// client has a share.
 	maxInbound = 16384
 	// inboundTimeout is how long a container may take to accept.
 	inboundTimeout = 30 * time.Second
@@ -37,7 +38,7 @@ func publishTCP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, n
 	if err != nil {
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}
-	p := &publishedTCP{to: to, log: log, congestion: hostCongestion(), host: unmapped(l.Addr().(*net.TCPAddr).AddrPort())}
+	p := &publishedTCP{to: to, log: log, open: newConnections(maxInbound), congestion: hostCongestion(), host: unmapped(l.Addr().(*net.TCPAddr).AddrPort())}
 	if p.acceptor, err = startAcceptor(l.(*net.TCPListener), p.accept, log); err != nil {
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}
@@ -65,7 +66,7 @@ func (p *publishedTCP) serve(at *pump, client int, from netip.AddrPort) {
 		return
 	}
 	f := at.startFlow(inner, client, inboundTimeout, func(f *flow) { p.open.remove(f) })
-	if !p.open.add(f, maxInbound) {
+	if !p.open.add(f, from.Addr()) {
 		f.ended = func() {}
 		f.reset()
 		return

@@ -18,7 +18,7 @@ import (
 )
 
 // maxInboundUDP bounds the clients of one published UDP port; the one that was
-// quiet the longest makes room for a new one.
+// quiet for long makes room for a new one.
 const maxInboundUDP = 4096
 
 // publishedUDP is one UDP port of the host.
@@ -167,9 +167,13 @@ func (p *publishedUDP) client(id udpClient) (*inboundUDP, error) {
 func (p *publishedUDP) dropOldest() {
 	var oldest udpClient
 	var least int64 = -1
+	seen := 0
 	for id, c := range p.clients {
 		if used := c.used.Load(); least < 0 || used < least {
 			oldest, least = id, used
+		}
+		if seen++; seen == oldestOf {
+			break
 		}
 	}
 	p.clients[oldest].inner.Close()

@@ -20,8 +20,8 @@ import (
 
 const (
 	// maxDials bounds a network's connections that are being made,
-	// maxTCPFlows those that are open.
-	maxDials    = 1024
+	// maxTCPFlows those that are open. Each container has a share of both.
+	maxDials    = 4096
 	maxTCPFlows = 16384
 	// maxStackBuffer bounds each of the two buffers of a connection in the stack.
 	maxStackBuffer = 2 << 20
@@ -29,7 +29,7 @@ const (
 	// by then or sends a new SYN.
 	dialTimeout = 75 * time.Second
 	// acceptTimeout ends a handshake that the container does not complete.
-	acceptTimeout = 20 * time.Second
+	acceptTimeout = 5 * time.Second
 
 	keepAliveIdle     = 2 * time.Minute
 	keepAliveInterval = 30 * time.Second
@@ -48,6 +48,8 @@ type tcpFlows struct {
 
 	mu     sync.Mutex
 	closed bool
+	// pending is each container's share of what is being made.
+	pending *quota[netip.Addr]
 	// dialing are handshakes of which the host has not decided yet.
 	dialing map[flowID]*hostDial
 	// dialed are connections to the host whose handshake with the container
@@ -66,7 +68,10 @@ func newTCPFlows(ctx context.Context, c *core) (*tcpFlows, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tcpFlows{core: c, pumps: all, dialing: map[flowID]*hostDial{}, dialed: map[flowID]dialedSocket{}}
+	t := &tcpFlows{
+		core: c, pumps: all, dialing: map[flowID]*hostDial{}, dialed: map[flowID]dialedSocket{},
+		open: newConnections(maxTCPFlows), pending: newQuota[netip.Addr](maxDials),
+	}
 	t.forwarder = tcp.NewForwarder(c.stack, 0, maxDials, t.completeInStack)
 	if !c.cfg.StackOnly && c.cfg.Bridge.Transparent {
 		if t.kernel, err = t.newInterceptor(ctx); err != nil {
@@ -122,7 +127,7 @@ func (t *tcpFlows) beginDial(d *hostDial) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, dialed := t.dialed[d.id]
-	if t.dialing[d.id] != nil || dialed || t.closed || len(t.dialing) >= maxDials || t.open.count()+len(t.dialed) >= maxTCPFlows {
+	if t.dialing[d.id] != nil || dialed || t.closed || !t.pending.take(d.id.container.Addr()) {
 		return false
 	}
 	t.dialing[d.id] = d
@@ -144,6 +149,8 @@ func (t *tcpFlows) answer(d *hostDial, err error) {
 			t.expiring = true
 			time.AfterFunc(acceptTimeout, t.expireDialed)
 		}
+	} else {
+		t.pending.give(d.id.container.Addr())
 	}
 	t.mu.Unlock()
 	switch {
@@ -165,7 +172,7 @@ func (t *tcpFlows) expireDialed() {
 	defer t.mu.Unlock()
 	for id, d := range t.dialed {
 		if time.Duration(now()-d.since) >= acceptTimeout {
-			delete(t.dialed, id)
+			t.forgetDialed(id)
 			resetSocket(d.fd)
 		}
 	}
@@ -179,8 +186,18 @@ func (t *tcpFlows) takeDialed(id flowID) (fd int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d, ok := t.dialed[id]
-	delete(t.dialed, id)
+	if ok {
+		t.forgetDialed(id)
+	}
 	return d.fd, ok
+}
+
+// forgetDialed ends the waiting for a container.
+//
+// Preconditions: t.mu is held; t.dialed has id.
+func (t *tcpFlows) forgetDialed(id flowID) {
+	delete(t.dialed, id)
+	t.pending.give(id.container.Addr())
 }
 
 // refuse passes the host's answer to a SYN on to the container. A dial that
@@ -216,7 +233,8 @@ func refusalFor(err error) (refusal, bool) {
 
 // completeInStack finishes the container's handshake in the stack.
 func (t *tcpFlows) completeInStack(r *tcp.ForwarderRequest) {
-	fd, ok := t.takeDialed(flowOf(r.ID()))
+	id := flowOf(r.ID())
+	fd, ok := t.takeDialed(id)
 	if !ok {
 		r.Complete(true)
 		return
@@ -239,12 +257,13 @@ func (t *tcpFlows) completeInStack(r *tcp.ForwarderRequest) {
 	if err := ep.SetSockOpt(&idle); err != nil {
 		t.log.Debug("cannot set keep-alive", "error", err.String())
 	}
-	t.carry(newStackRelay(gonet.NewTCPConn(&wq, ep), ep, host))
+	t.carry(id.container.Addr(), newStackRelay(gonet.NewTCPConn(&wq, ep), ep, host))
 }
 
-// carry runs a connection's relay to its end, unless the network is closing.
-func (t *tcpFlows) carry(r *relay) {
-	if !t.open.add(r, maxTCPFlows) {
+// carry runs a container's connection to its end, unless the network is
+// closing or the container has too many.
+func (t *tcpFlows) carry(who netip.Addr, r *relay) {
+	if !t.open.add(r, who) {
 		r.abort()
 		return
 	}

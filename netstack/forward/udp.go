@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// maxUDPFlows bounds a network's UDP flows; the one that was quiet the
-	// longest makes room for a new one.
+	// maxUDPFlows bounds a network's UDP flows; one of the container's own
+	// that was quiet for long makes room for a new one.
 	maxUDPFlows = 4096
 	// udpIdle ends a quiet flow. RFC 4787 wants two minutes at least.
 	udpIdle = 2 * time.Minute
@@ -41,6 +41,7 @@ type udpFlows struct {
 	closed   bool
 	flows    map[flowID]*udpFlow
 	mappings map[netip.AddrPort]*udpMapping // by the container's port
+	share    *quota[netip.Addr]             // of each container in the flows
 }
 
 // udpFlow is what a container's port exchanges with one remote port.
@@ -71,7 +72,7 @@ var epoch = time.Now()
 func now() int64 { return int64(time.Since(epoch)) }
 
 func newUDPFlows(ctx context.Context, c *core) *udpFlows {
-	u := &udpFlows{core: c, flows: map[flowID]*udpFlow{}, mappings: map[netip.AddrPort]*udpMapping{}}
+	u := &udpFlows{core: c, flows: map[flowID]*udpFlow{}, mappings: map[netip.AddrPort]*udpMapping{}, share: newQuota[netip.Addr](maxUDPFlows)}
 	c.stack.SetTransportProtocolHandler(udp.ProtocolNumber, u.handle)
 	c.tasks.Go(func() { u.sweep(ctx) })
 	return u
@@ -175,20 +176,37 @@ func (u *udpFlows) add(f *udpFlow) error {
 	if u.flows[f.id] != nil {
 		return unix.EALREADY // both ends began at once
 	}
-	if len(u.flows) >= maxUDPFlows {
-		var oldest *udpFlow
-		for _, other := range u.flows {
-			if oldest == nil || other.used.Load() < oldest.used.Load() {
-				oldest = other
-			}
-		}
-		u.end(oldest)
+	who := f.id.container.Addr()
+	if !u.share.take(who) {
+		u.end(u.oldest(who))
+		u.share.take(who)
 	}
 	if err := u.join(f); err != nil {
+		u.share.give(who)
 		return err
 	}
 	u.flows[f.id] = f
 	return nil
+}
+
+// oldest is a flow that may end for a new one of a container: the quietest of
+// some of its own, or of anybody's where it has none.
+//
+// Preconditions: u.mu is held; there are flows.
+func (u *udpFlows) oldest(who netip.Addr) (oldest *udpFlow) {
+	own, seen := u.share.held[who] > 0, 0
+	for _, f := range u.flows {
+		if own && f.id.container.Addr() != who {
+			continue
+		}
+		if oldest == nil || f.used.Load() < oldest.used.Load() {
+			oldest = f
+		}
+		if seen++; seen == oldestOf {
+			break
+		}
+	}
+	return oldest
 }
 
 func (u *udpFlows) remove(f *udpFlow) {
@@ -205,6 +223,7 @@ func (u *udpFlows) end(f *udpFlow) {
 		return
 	}
 	delete(u.flows, f.id)
+	u.share.give(f.id.container.Addr())
 	f.inner.Close()
 	u.leave(f)
 }

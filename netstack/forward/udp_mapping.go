@@ -60,7 +60,7 @@ func (u *udpFlows) leave(f *udpFlow) {
 	}
 	if len(m.flows) == 0 {
 		delete(u.mappings, f.id.container)
-		m.outer.Close()
+		u.tasks.Go(func() { m.outer.Close() }) // it waits for hearErrors, which waits for u.mu
 	}
 }
 
