@@ -38,14 +38,14 @@ func TestHostileTraffic(t *testing.T) {
 		name string
 		args []string
 	}{
-		{"noise", []string{"raw", mac, "3s"}},
-		{"SYNs to one port", []string{"syn", host, "3s"}},
-		{"SYNs to all ports", []string{"syn", hostIP + ":0", "3s"}},
-		{"SYNs to nobody", []string{"syn", "198.51.100.9:80", "3s"}},
-		{"half-open connections", []string{"half", host, "10000", "3s"}},
-		{"half-open connections to nobody", []string{"half", "198.51.100.9:80", "10000", "3s"}},
+		{"noise", []string{"raw", mac, "2s"}},
+		{"SYNs to one port", []string{"syn", host, "2s"}},
+		{"SYNs to all ports", []string{"syn", hostIP + ":0", "2s"}},
+		{"SYNs to nobody", []string{"syn", "198.51.100.9:80", "2s"}},
+		{"half-open connections", []string{"half", host, "10000", "2s"}},
+		{"half-open connections to nobody", []string{"half", "198.51.100.9:80", "10000", "2s"}},
 		{"datagrams to all ports", []string{"ports", hostIP}},
-		{"names", []string{"dns", "3s"}},
+		{"names", []string{"dns", "2s"}},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
 			k := &kelp{k.Kelp, t}
