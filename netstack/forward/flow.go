@@ -141,8 +141,10 @@ func (f *flow) move(src, dst *flowEnd) (more bool, err error) {
 				return false, err
 			}
 			if src.through {
-				// Fails when the other end is gone, which its own events tell.
-				_ = unix.Shutdown(dst.fd, unix.SHUT_WR)
+				if !dst.through { // else both are closed now
+					// Fails when the other end is gone, which its own events tell.
+					_ = unix.Shutdown(dst.fd, unix.SHUT_WR)
+				}
 				return false, nil
 			}
 		}

@@ -3,6 +3,7 @@ package forward
 import (
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/kelp-engine/kelp/netstack/link"
@@ -46,7 +47,7 @@ func (d *hostDial) start() {
 		d.end(err)
 		return
 	}
-	if _, err := unix.Getpeername(d.fd); err == nil { // the other end is on this host
+	if _, err := syscall.Getpeername(d.fd); err == nil { // the other end is on this host
 		d.end(nil)
 		return
 	}

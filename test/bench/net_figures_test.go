@@ -14,13 +14,14 @@ import (
 var (
 	alone   = []string{sideKelp}
 	outward = []string{sideKelp, sideVeth, sidePasta, sideSlirp}
-	within  = []string{sideKelp, sideBridge}
+	streams = []string{sideKelp, sideVeth, sideVethReno, sidePasta, sideSlirp}
+	within  = []string{sideKelp, sideBridge, sideBridgeReno}
 )
 
 // netFigures are the lines of the network table.
 var netFigures = slices.Concat(
-	streamFigures("egress", "≥ 60 % of bare, above peers", outward, share(sideVeth, 0.6, sidePasta, sideSlirp), (*side).egress),
-	streamFigures("published", "≥ 80 % of bare", outward, share(sideVeth, 0.8), (*side).ingress),
+	streamFigures("egress", "≥ 60 % of bare, above peers", streams, share(sideVeth, 0.6, sidePasta, sideSlirp), (*side).egress),
+	streamFigures("published", "≥ 80 % of bare", streams, share(sideVeth, 0.8), (*side).ingress),
 	streamFigures("container to container", "≥ 95 % of bare", within, share(sideBridge, 0.95), (*side).sideways),
 	[]*netFigure{
 		{name: "new connections, published", unit: "1/s", sides: outward, wants: "≥ 10,000", goal: above(10000), take: traffics((*side).ingress, "connect", "-width", "8")},

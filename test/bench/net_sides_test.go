@@ -130,8 +130,9 @@ func (c *cleanup) child(n namespace) (namespace, error) {
 }
 
 // wires are the bare kernel: "veth" a pair between two namespaces, "bridge" two
-// namespaces on a bridge.
-func (c *cleanup) wires(ctx context.Context) (veth, bridge *side, err error) {
+// namespaces on a bridge. Their congestion control is that of the host unless
+// it is named.
+func (c *cleanup) wires(ctx context.Context, congestion string) (veth, bridge *side, err error) {
 	host, err := c.newNamespace()
 	if err != nil {
 		return nil, nil, err
@@ -155,6 +156,11 @@ func (c *cleanup) wires(ctx context.Context) (veth, bridge *side, err error) {
 	setup := []*exec.Cmd{host.run(ctx, "sh", "-c", script)}
 	for i, address := range []string{"10.98.0.2/24", "10.99.0.2/24", "10.99.0.3/24"} {
 		setup = append(setup, inside[i].run(ctx, "sh", "-c", "ip addr add "+address+" dev eth0 && ip link set eth0 up"))
+	}
+	if congestion != "" {
+		for _, n := range append(inside[:], host) {
+			setup = append(setup, n.run(ctx, "sh", "-c", "echo "+congestion+" >/proc/sys/net/ipv4/tcp_congestion_control"))
+		}
 	}
 	for _, cmd := range setup {
 		if _, err := run(cmd); err != nil {

@@ -32,13 +32,16 @@ type netBench struct {
 	sides  map[string]*side
 }
 
-// The sides, in the order of the table. The bare kernel is in one of two forms.
+// The sides. The bare kernel is in one of two forms, as it is and, in case the
+// host's congestion control paces, without pacing.
 const (
-	sideKelp   = "kelp"
-	sideVeth   = "veth"
-	sideBridge = "bridge"
-	sidePasta  = "pasta"
-	sideSlirp  = "slirp4netns"
+	sideKelp       = "kelp"
+	sideVeth       = "veth"
+	sideVethReno   = "veth with reno"
+	sideBridge     = "bridge"
+	sideBridgeReno = "bridge with reno"
+	sidePasta      = "pasta"
+	sideSlirp      = "slirp4netns"
 )
 
 // netFigure is one line of the network table.
@@ -113,7 +116,10 @@ func newNetBench(ctx context.Context, c *cleanup, b *testing.B) (*netBench, erro
 	if n.sides[sideKelp], err = c.kelpSide(ctx, k, address, port); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, k.Logs())
 	}
-	if n.sides[sideVeth], n.sides[sideBridge], err = c.wires(ctx); err != nil {
+	if n.sides[sideVeth], n.sides[sideBridge], err = c.wires(ctx, ""); err != nil {
+		return nil, err
+	}
+	if n.sides[sideVethReno], n.sides[sideBridgeReno], err = c.wires(ctx, "reno"); err != nil {
 		return nil, err
 	}
 	if s, err := c.pastaSide(address, port); err == nil {
@@ -176,7 +182,7 @@ type netTable struct{ w *tabwriter.Writer }
 
 func newNetTable() *netTable {
 	t := &netTable{tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
-	fmt.Fprintln(t.w, "figure\tunit\tkelp\tbare\tkelp/bare\tpasta\tkelp/pasta\tslirp4netns\tkelp/slirp4netns\tgoal\t")
+	fmt.Fprintln(t.w, "figure\tunit\tkelp\tbare\tkelp/bare\tbare, reno\tkelp/bare, reno\tpasta\tkelp/pasta\tslirp4netns\tkelp/slirp4netns\tgoal\t")
 	return t
 }
 
@@ -186,11 +192,11 @@ func (t *netTable) add(f *netFigure, v map[string]float64) {
 		return
 	}
 	fmt.Fprintf(t.w, "%s\t%s\t%s", f.name, f.unit, number(own))
-	bare := sideVeth
+	bare, reno := sideVeth, sideVethReno
 	if slices.Contains(f.sides, sideBridge) {
-		bare = sideBridge
+		bare, reno = sideBridge, sideBridgeReno
 	}
-	for _, who := range []string{bare, sidePasta, sideSlirp} {
+	for _, who := range []string{bare, reno, sidePasta, sideSlirp} {
 		other, ok := v[who]
 		switch {
 		case !ok:
