@@ -2,6 +2,7 @@ package forward
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -95,7 +96,7 @@ func (p *pingFlows) handle(container, remote netip.Addr, ident uint16, echo pack
 	if err == nil {
 		return
 	}
-	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+	if errors.Is(err, errNoPing) {
 		p.forbidden.Do(func() {
 			p.log.Warn("the host does not let its users ping, so containers cannot ping beyond their network",
 				"hint", "as root: sysctl -w net.ipv4.ping_group_range='0 2147483647'")
@@ -129,6 +130,8 @@ func (p *pingFlows) flow(id flowID, target netip.Addr) (*pingFlow, error) {
 	return f, nil
 }
 
+var errNoPing = errors.New("the host does not let its users ping")
+
 // dialPing opens an unprivileged ICMP socket (see ping_group_range in icmp(7)).
 func dialPing(target netip.Addr) (*net.UDPConn, error) {
 	domain, proto := unix.AF_INET, unix.IPPROTO_ICMP
@@ -140,6 +143,9 @@ func dialPing(target netip.Addr) (*net.UDPConn, error) {
 		to = &unix.SockaddrInet4{Addr: target.As4()}
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	if err == unix.EACCES || err == unix.EPERM {
+		return nil, fmt.Errorf("%w: %w", errNoPing, err)
+	}
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}

@@ -1,12 +1,12 @@
 package forward
 
 import (
-	"io"
 	"net"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // relay joins a container's TCP connection, which ends in the stack, with one
@@ -29,12 +29,13 @@ type side interface {
 }
 
 // newStackRelay joins a connection of the stack with a kernel socket.
-func newStackRelay(inner *gonet.TCPConn, ep tcpip.Endpoint, outer *net.TCPConn) *relay {
+func newStackRelay(ep tcpip.Endpoint, wq *waiter.Queue, outer *net.TCPConn) *relay {
+	inner := gonet.NewTCPConn(wq, ep)
 	return &relay{
 		inner:   stackSide{inner, ep},
 		outer:   kernelSide{outer},
-		toOuter: func() error { return copyPooled(outer, inner) },
-		toInner: func() error { return copyPooled(inner, outer) },
+		toOuter: func() error { return stackToHost(outer, ep, wq) },
+		toInner: func() error { return hostToStack(inner, outer) },
 	}
 }
 
@@ -88,18 +89,4 @@ type stackSide struct {
 func (s stackSide) reset() {
 	s.ep.Abort()
 	_ = s.TCPConn.Close()
-}
-
-// copyBuffer is the size of the pieces in which data crosses between the stack
-// and the host.
-const copyBuffer = 64 << 10
-
-var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
-
-func copyPooled(dst io.Writer, src io.Reader) error {
-	buf := copyBuffers.Get().(*[copyBuffer]byte)
-	defer copyBuffers.Put(buf)
-	// Hide ReadFrom and WriteTo: they would bring buffers of their own.
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buf[:])
-	return err
 }

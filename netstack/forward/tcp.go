@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -257,7 +256,7 @@ func (t *tcpFlows) completeInStack(r *tcp.ForwarderRequest) {
 	if err := ep.SetSockOpt(&idle); err != nil {
 		t.log.Debug("cannot set keep-alive", "error", err.String())
 	}
-	t.carry(id.container.Addr(), newStackRelay(gonet.NewTCPConn(&wq, ep), ep, host))
+	t.carry(id.container.Addr(), newStackRelay(ep, &wq, host))
 }
 
 // carry runs a container's connection to its end, unless the network is

@@ -18,10 +18,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The addresses of the "host" that containers may reach.
+// The addresses of the "host" that containers may reach. It has no route to
+// others, but for addresses at the end of routes that say no.
 const (
 	HostIPv4 = "198.51.100.1"
 	HostIPv6 = "2001:db8::1"
+
+	UnreachableIPv4 = "192.0.2.1"
+	UnreachableIPv6 = "2001:db8:1::1"
+	ProhibitedIPv4  = "192.0.2.2"
+	ProhibitedIPv6  = "2001:db8:2::1"
 )
 
 const stageVar = "KELP_NSTEST_STAGE"
@@ -83,8 +89,30 @@ func makeHost() error {
 			return err
 		}
 	}
+	if err := makeDeadEnds(); err != nil {
+		return err
+	}
 	for name, value := range map[string]string{"ping_group_range": "0 0", "ip_unprivileged_port_start": "53"} {
 		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDeadEnds makes the routes that say no.
+func makeDeadEnds() error {
+	for addr, kind := range map[string]int{
+		UnreachableIPv4: unix.RTN_UNREACHABLE, UnreachableIPv6: unix.RTN_UNREACHABLE,
+		ProhibitedIPv4: unix.RTN_PROHIBIT, ProhibitedIPv6: unix.RTN_PROHIBIT,
+	} {
+		ip := net.ParseIP(addr)
+		bits := 8 * len(ip)
+		if v4 := ip.To4(); v4 != nil {
+			ip, bits = v4, 32
+		}
+		dst := &net.IPNet{IP: ip, Mask: net.CIDRMask(bits, bits)}
+		if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Type: kind}); err != nil {
 			return err
 		}
 	}
