@@ -12,7 +12,7 @@ import (
 
 // Port is a port of a container that the host serves.
 type Port struct {
-	Proto string // "tcp" or "udp"
+	Proto string // "tcp", "udp" or "sctp"
 	// HostIP is an address of the host; the zero Addr is every one.
 	HostIP netip.Addr
 	// HostPort to HostPortEnd are the ports to choose from; 0 is any free

@@ -77,7 +77,6 @@ func TestPorts(t *testing.T) {
 		{"backward range", container.HostConfig{PortBindings: network.PortMap{tcp80: {{HostPort: "80-70"}}}}, nil, "invalid range"},
 		{"no number", container.HostConfig{PortBindings: network.PortMap{tcp80: {{HostPort: "http"}}}}, nil, "invalid host port"},
 		{"too high", container.HostConfig{PortBindings: network.PortMap{tcp80: {{HostPort: "65536"}}}}, nil, "invalid host port"},
-		{"sctp", container.HostConfig{PortBindings: network.PortMap{network.MustParsePort("80/sctp"): {{}}}}, nil, "tcp and udp"},
 	} {
 		got, err := ports(&Container{Config: &container.Config{ExposedPorts: network.PortSet{tcp80: {}, udp53: {}}}, HostConfig: &c.host}, nil)
 		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
@@ -86,6 +85,13 @@ func TestPorts(t *testing.T) {
 		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
 		}
+	}
+}
+
+func TestPortOfAProtocolThatTheKernelLacks(t *testing.T) {
+	_, err := parseBinding(network.MustParsePort("80/sctp"), network.PortBinding{})
+	if has := kernelHasSCTP(); has != (err == nil) || !has && !strings.Contains(err.Error(), "this kernel has no SCTP") {
+		t.Errorf("%v, %v", has, err)
 	}
 }
 

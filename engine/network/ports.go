@@ -2,6 +2,7 @@ package network
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
@@ -90,8 +92,14 @@ func parseBinding(p network.Port, b network.PortBinding) (keeper.Port, error) {
 	if port.ContainerPort == 0 {
 		return port, fault.InvalidArgument("invalid port specification: %q", p.String())
 	}
-	if port.Proto != "tcp" && port.Proto != "udp" {
-		return port, fault.NotImplemented("cannot publish port %s: kelp publishes tcp and udp", p)
+	switch port.Proto {
+	case "tcp", "udp":
+	case "sctp":
+		if !kernelHasSCTP() {
+			return port, fault.NotImplemented("cannot publish port %s: this kernel has no SCTP", p).WithHint("as root, where the kernel has the module: modprobe sctp")
+		}
+	default:
+		return port, fault.InvalidArgument("invalid proto %q of port %s", port.Proto, p)
 	}
 	if b.HostIP.Zone() != "" {
 		return port, fault.InvalidArgument("invalid host address %s of port %s", b.HostIP, p)
@@ -113,6 +121,15 @@ func parseBinding(p network.Port, b network.PortBinding) (keeper.Port, error) {
 		port.HostPortEnd = uint16(end)
 	}
 	return port, nil
+}
+
+// kernelHasSCTP makes a socket, which also has the kernel load the module.
+func kernelHasSCTP() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return !errors.Is(err, unix.EPROTONOSUPPORT) && !errors.Is(err, unix.ESOCKTNOSUPPORT)
 }
 
 // hostBinding is the host's address for ports that name none: the option of

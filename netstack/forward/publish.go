@@ -37,14 +37,16 @@ var ErrPortTaken = errors.New("port is already allocated")
 var ErrPortForbidden = errors.New("the host keeps this port from ordinary users")
 
 // Publish listens on the host and carries what comes there to the target.
-// Port 0 takes a free one; the address in use is returned. proto is "tcp" or
-// "udp". Closing ends all connections made through it.
+// Port 0 takes a free one; the address in use is returned. proto is "tcp",
+// "udp" or "sctp". Closing ends all connections made through it.
 func Publish(proto string, host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, netip.AddrPort, error) {
 	switch proto {
 	case "tcp":
 		return publishTCP(host, to, log)
 	case "udp":
 		return publishUDP(host, to, log)
+	case "sctp":
+		return publishSCTP(host, to, log)
 	}
 	return nil, netip.AddrPort{}, fmt.Errorf("cannot publish a port of protocol %s", proto)
 }

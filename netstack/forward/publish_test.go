@@ -149,3 +149,30 @@ func TestPublishedPortOfADeafContainer(t *testing.T) {
 		t.Fatalf("a refused connection ended with %v", err)
 	}
 }
+
+func TestPublishedUDPAnswersEachOfManyClients(t *testing.T) {
+	n := newNetwork(t, EgressConfig{})
+	_, _, udp4 := serveNames(t, n)
+	at := netip.AddrPortFrom(netip.MustParseAddr(nstest.HostIPv4), publish(t, "udp", "0.0.0.0:0", n.target(udp4)).Port())
+	clients := make([]*net.UDPConn, 300)
+	for i := range clients {
+		c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(at))
+		check(t, err)
+		defer c.Close()
+		clients[i] = c
+	}
+	for range 2 {
+		for _, c := range clients {
+			_, err := c.Write([]byte("who am I"))
+			check(t, err)
+		}
+		for _, c := range clients {
+			buf := make([]byte, 100)
+			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			got, err := c.Read(buf)
+			if check(t, err); string(buf[:got]) != c.LocalAddr().String() {
+				t.Fatalf("%s was taken for %s", c.LocalAddr(), buf[:got])
+			}
+		}
+	}
+}

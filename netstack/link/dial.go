@@ -25,7 +25,7 @@ const dialTimeout = 30 * time.Second
 
 // DialTCP connects from inside the namespace.
 func (n *Namespace) DialTCP(ctx context.Context, from Local, to netip.AddrPort) (*net.TCPConn, error) {
-	c, err := n.connect(unix.SOCK_STREAM, from, to)
+	c, err := n.connect(unix.SOCK_STREAM, 0, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (n *Namespace) DialTCP(ctx context.Context, from Local, to netip.AddrPort) 
 
 // DialUDP opens a connected UDP socket of the namespace.
 func (n *Namespace) DialUDP(from Local, to netip.AddrPort) (*net.UDPConn, error) {
-	c, err := n.connect(unix.SOCK_DGRAM, from, to)
+	c, err := n.connect(unix.SOCK_DGRAM, 0, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -52,13 +52,18 @@ func (n *Namespace) DialUDP(from Local, to netip.AddrPort) (*net.UDPConn, error)
 const DatagramBuffer = 4 << 20
 
 // connect begins to connect a socket of the namespace.
-func (n *Namespace) connect(kind int, from Local, to netip.AddrPort) (net.Conn, error) {
-	fd, err := n.Socket(family(to.Addr()), kind, 0)
+func (n *Namespace) connect(kind, proto int, from Local, to netip.AddrPort) (net.Conn, error) {
+	fd, err := n.Socket(family(to.Addr()), kind, proto)
 	if err != nil {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close() // FileConn keeps a copy
+	if proto == unix.IPPROTO_SCTP {
+		if err := PrepareSCTP(fd); err != nil {
+			return nil, err
+		}
+	}
 	if err := from.bind(fd); err != nil {
 		return nil, err
 	}
