@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,10 @@ func ReapOrphans(ctx context.Context) {
 			return
 		case <-failedExec:
 			reapStages(ctx)
+			// What libcontainer opened for an exec that failed early, six sockets
+			// and pipes, it leaves to the garbage collector, which may not come
+			// for hours.
+			runtime.GC()
 		case <-tick.C:
 		}
 	}

@@ -73,10 +73,11 @@ type pull struct {
 	mf       *ocispec.Manifest
 	diffIDs  []digest.Digest
 	progress Progress
+	own      *fetching // what others see of it
 
-	mu      sync.Mutex
-	staged  stagedSet
-	fetched map[digest.Digest]bool // blobs that this pull brought
+	mu     sync.Mutex
+	staged stagedSet
+	came   map[digest.Digest]bool // layers brought by this pull, or while it waited
 }
 
 func (m *Manager) pullOne(ctx context.Context, named reference.Named, o PullOptions, progress Progress) (err error) {
@@ -107,7 +108,7 @@ func (m *Manager) pullOne(ctx context.Context, named reference.Named, o PullOpti
 		return err
 	}
 	current := m.isCurrent(ctx, names, mf.Config.Digest)
-	p := &pull{remoteImage: src, mf: mf, diffIDs: info.DiffIDs, progress: progress, staged: stagedSet{}, fetched: map[digest.Digest]bool{}}
+	p := &pull{remoteImage: src, mf: mf, diffIDs: info.DiffIDs, progress: progress, staged: stagedSet{}, came: map[digest.Digest]bool{}}
 	defer func() { err = errors.Join(err, p.staged.discard()) }()
 	if err := p.run(ctx, image.Draft{Config: config, Manifest: raw, Names: names}); err != nil {
 		return err
@@ -164,6 +165,11 @@ func (p *pull) run(ctx context.Context, draft image.Draft) error {
 	for _, l := range p.mf.Layers {
 		p.progress(jsonstream.Message{ID: shortID(l.Digest), Status: "Pulling fs layer"})
 	}
+	release, err := p.m.pulls.claim(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer release()
 	for attempt := 0; ; attempt++ {
 		if err := p.fetchAll(ctx, attempt == 0); err != nil {
 			return err
@@ -176,7 +182,7 @@ func (p *pull) run(ctx context.Context, draft image.Draft) error {
 			return fmt.Errorf("cannot store the image: %w", err)
 		}
 		for _, l := range p.mf.Layers {
-			if p.fetched[l.Digest] {
+			if p.came[l.Digest] {
 				p.progress(jsonstream.Message{ID: shortID(l.Digest), Status: "Pull complete"})
 			}
 		}
@@ -199,7 +205,7 @@ func (p *pull) fetchAll(ctx context.Context, tell bool) error {
 		}
 		seen[id] = true
 		if p.m.store.Has(p.diffIDs[:i+1]) || p.m.store.HasDiff(id) {
-			if tell {
+			if tell && !p.hasCome(l.Digest) {
 				p.progress(jsonstream.Message{ID: shortID(l.Digest), Status: "Already exists"})
 			}
 			continue
@@ -207,6 +213,12 @@ func (p *pull) fetchAll(ctx context.Context, tell bool) error {
 		g.Go(func() error { return p.fetch(ctx, l, id) })
 	}
 	return g.Wait()
+}
+
+func (p *pull) hasCome(layer digest.Digest) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.came[layer]
 }
 
 // fetch stages one layer while it comes in: nothing is kept in a file.
@@ -223,7 +235,7 @@ func (p *pull) fetch(ctx context.Context, l ocispec.Descriptor, diffID digest.Di
 		size = l.Size
 	}
 	id := shortID(l.Digest)
-	h := newHashed(newMeter(rc, size, id, "Downloading", p.progress))
+	h := newHashed(newMeter(rc, size, id, "Downloading", p.tell))
 	st, err := p.m.store.Stage(ctx, h)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -231,7 +243,7 @@ func (p *pull) fetch(ctx context.Context, l ocispec.Descriptor, diffID digest.Di
 		}
 		return fmt.Errorf("failed to register layer %s: %w", l.Digest, err)
 	}
-	p.progress(jsonstream.Message{ID: id, Status: "Verifying Checksum"})
+	p.tell(jsonstream.Message{ID: id, Status: "Verifying Checksum"})
 	got, err := h.rest()
 	switch {
 	case err != nil:
@@ -244,9 +256,9 @@ func (p *pull) fetch(ctx context.Context, l ocispec.Descriptor, diffID digest.Di
 		return errors.Join(err, st.Discard())
 	}
 	st.Came(ocispec.Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: h.n})
-	p.progress(jsonstream.Message{ID: id, Status: "Download complete"})
+	p.tell(jsonstream.Message{ID: id, Status: "Download complete"})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fetched[l.Digest] = true
+	p.came[l.Digest] = true
 	return p.staged.add(st)
 }

@@ -229,3 +229,56 @@ func TestPullCancelled(t *testing.T) {
 		t.Errorf("the next pull: %v", err)
 	}
 }
+
+// TestPullTogether pulls one image, and another one with layers of it, at the
+// same time: each layer comes once.
+func TestPullTogether(t *testing.T) {
+	blobs := t.TempDir()
+	filler := startRegistry(t, registry.Options{Dir: blobs})
+	for tag, extra := range map[string]int{"1": 2, "2": 3} {
+		if _, err := filler.Push(t.Context(), images.Recipe{Name: "busybox", Format: "oci", Layer: images.Gzip, Extra: extra}, "app", tag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := startRegistry(t, registry.Options{Dir: blobs, Slow: 300 * time.Millisecond})
+	m, _ := newManager(t)
+	left, leave := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() {
+		gone <- m.Pull(left, PullOptions{Reference: r.Host + "/app:1"}, func(jsonstream.Message) {})
+	}()
+	time.Sleep(100 * time.Millisecond) // it may come first, and then the others go on without it
+	all := make([]messages, 4)
+	errs := make(chan error)
+	for i := range all {
+		tag := []string{"1", "2"}[i%2]
+		go func() { errs <- m.Pull(t.Context(), PullOptions{Reference: r.Host + "/app:" + tag}, all[i].add) }()
+	}
+	leave()
+	if err := <-gone; err == nil {
+		t.Error("a pull that was broken off says nothing of it")
+	}
+	for range all {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	waited := 0
+	for i := range all {
+		text := all[i].text()
+		if !strings.Contains(text, "Pull complete") || !strings.Contains(text, "Status: ") {
+			t.Errorf("pull %d says\n%s", i, text)
+		}
+		if strings.Contains(text, "Waiting") && strings.Contains(text, "Download complete") {
+			waited++
+		}
+	}
+	if waited < 2 {
+		t.Errorf("%d pulls waited for another's layers and showed how they came, want 2 at least", waited)
+	}
+	// A configuration for each, four layers, and three for the one that left;
+	// alone they would ask for 22.
+	if n := r.Blobs.Load(); n > 5+4+3 {
+		t.Errorf("%d blobs were sent", n)
+	}
+}

@@ -40,6 +40,7 @@ type Manager struct {
 	store *image.Store
 	o     Options
 	http  *http.Client // for search and import
+	pulls shared
 }
 
 // noCache: the store itself remembers the blobs that its layers came from.
@@ -47,7 +48,7 @@ var noCache = none.NoCache
 
 // New returns a manager of the store.
 func New(store *image.Store, o Options) *Manager {
-	return &Manager{store: store, o: o, http: &http.Client{}}
+	return &Manager{store: store, o: o, http: &http.Client{}, pulls: shared{fetching: map[digest.Digest]*fetching{}}}
 }
 
 // stagedSet is the staged layers of one transfer, by their content.

@@ -71,6 +71,8 @@ type Registry struct {
 	app    *handlers.App
 	// Requests counts the requests served so far.
 	Requests atomic.Int64
+	// Blobs counts the requests for configurations and layers.
+	Blobs atomic.Int64
 }
 
 // Start runs a registry until Close.
@@ -146,8 +148,15 @@ func (r *Registry) Push(ctx context.Context, recipe images.Recipe, repository, t
 func (r *Registry) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.Requests.Add(1)
+		if isBlob(req) {
+			r.Blobs.Add(1)
+		}
 		next.ServeHTTP(w, req)
 	})
+}
+
+func isBlob(req *http.Request) bool {
+	return req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/")
 }
 
 // slow holds each blob's download back after its first bytes.
@@ -156,7 +165,7 @@ func slow(d time.Duration, next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") {
+		if isBlob(req) {
 			w = &slowWriter{ResponseWriter: w, ctx: req.Context(), wait: d}
 		}
 		next.ServeHTTP(w, req)

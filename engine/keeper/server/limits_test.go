@@ -56,9 +56,8 @@ func TestPauseBySignals(t *testing.T) {
 	if err := k.Pause(k.ctx(), "c1"); err != nil {
 		t.Fatal(err)
 	}
-	if s := k.states("c1"); strings.Trim(s, "T") != "" || len(s) < 2 {
-		t.Errorf("paused processes are %q", s)
-	}
+	// One that is in the kernel for a moment stops when it comes out of it.
+	k.waitFor("all processes stopped", func() bool { s := k.states("c1"); return strings.Trim(s, "T") == "" && len(s) >= 2 })
 	if task, err := k.Task(k.ctx(), ref); err != nil || task.Status != keeper.Paused {
 		t.Errorf("paused container is %v, %v", task.Status, err)
 	}
@@ -72,9 +71,7 @@ func TestPauseBySignals(t *testing.T) {
 	if err := k.Resume(k.ctx(), "c1"); err != nil {
 		t.Fatal(err)
 	}
-	if s := k.states("c1"); strings.Count(s, "T") != 1 {
-		t.Errorf("resumed processes are %q", s)
-	}
+	k.waitFor("all but one running", func() bool { return strings.Count(k.states("c1"), "T") == 1 })
 	if err := k.Pause(k.ctx(), "c1"); err != nil {
 		t.Fatal(err)
 	}
