@@ -193,12 +193,17 @@ func (n *networks) listSandboxes(context.Context, *call) (any, error) {
 	return all, nil
 }
 
-func (n *networks) connectEndpoint(ctx context.Context, c *call) (any, error) {
-	var r keeper.EndpointRequest
-	if err := c.decode(&r); err != nil {
-		return nil, err
+// takeEndpoints reads a request about an endpoint and takes the turn of its
+// sandbox; nil when that is not there.
+func (n *networks) takeEndpoints(ctx context.Context, c *call) (r keeper.EndpointRequest, b *sandbox, err error) {
+	if err = c.decode(&r); err == nil {
+		b, err = n.takeSandbox(ctx, r.SandboxID)
 	}
-	b, err := n.takeSandbox(ctx, r.SandboxID)
+	return r, b, err
+}
+
+func (n *networks) connectEndpoint(ctx context.Context, c *call) (any, error) {
+	r, b, err := n.takeEndpoints(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -222,11 +227,7 @@ func (n *networks) connectEndpoint(ctx context.Context, c *call) (any, error) {
 }
 
 func (n *networks) disconnectEndpoint(ctx context.Context, c *call) (any, error) {
-	var r keeper.EndpointRequest
-	if err := c.decode(&r); err != nil {
-		return nil, err
-	}
-	b, err := n.takeSandbox(ctx, r.SandboxID)
+	r, b, err := n.takeEndpoints(ctx, c)
 	if b == nil {
 		return nil, err
 	}
@@ -246,11 +247,7 @@ func (n *networks) disconnectEndpoint(ctx context.Context, c *call) (any, error)
 }
 
 func (n *networks) renameEndpoint(ctx context.Context, c *call) (any, error) {
-	var r keeper.EndpointRequest
-	if err := c.decode(&r); err != nil {
-		return nil, err
-	}
-	b, err := n.takeSandbox(ctx, r.SandboxID)
+	r, b, err := n.takeEndpoints(ctx, c)
 	if err != nil {
 		return nil, err
 	}
