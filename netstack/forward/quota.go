@@ -1,10 +1,5 @@
 package forward
 
-import (
-	"sync/atomic"
-	"time"
-)
-
 // quota shares a number of things among those who want them: one may have as
 // many as would then still be left for the others. So whoever takes all that
 // it can get leaves half, two of them a third each, and nobody is starved.
@@ -41,15 +36,3 @@ func (q *quota[K]) give(k K) {
 // oldestOf is among how many the quietest is looked for: looking at all of them
 // for each datagram of a flood would take long.
 const oldestOf = 16
-
-// seldom lets something be said once in a while, however often it happens.
-type seldom struct{ next atomic.Int64 }
-
-// seldomPause is how long there is silence between two times.
-const seldomPause = 10 * time.Second
-
-// now says whether it is time again.
-func (s *seldom) now() bool {
-	at, due := now(), s.next.Load()
-	return at >= due && s.next.CompareAndSwap(due, at+int64(seldomPause))
-}
