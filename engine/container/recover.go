@@ -29,7 +29,7 @@ func (m *Manager) Recover(ctx context.Context, boot bool) error {
 	if err != nil {
 		return err
 	}
-	rec := recovery{m.runner, tasks, boot}
+	rec := recovery{runner: m.runner, tasks: tasks, boot: boot}
 	for _, r := range docs {
 		if r.State != Creating {
 			m.add(newContainer(r))
@@ -50,6 +50,9 @@ func (m *Manager) Recover(ctx context.Context, boot bool) error {
 		}
 		rec.resolve(ctx, m.byExactID(id))
 	}
+	for _, c := range rec.restarts {
+		m.restartIn(c, 0)
+	}
 	rec.removeStrangers(ctx, func(id string) bool { return docs[id] != nil || errs[id] != nil })
 	m.bg.run(m.watch)
 	return nil
@@ -60,6 +63,9 @@ type recovery struct {
 	*runner
 	tasks map[string]keeper.Task // the containers' first processes
 	boot  bool
+	// restarts are to be started when every container's state is known: one
+	// may wait for another.
+	restarts []*Container
 }
 
 // initTasks are the containers' first processes that the keeper knows, by
@@ -92,14 +98,14 @@ func (m *recovery) resolve(ctx context.Context, c *Container) {
 	case r.State.Running() || r.State == Starting:
 		m.resolveRun(ctx, c, m.tasks[c.id])
 	case r.State == Restarting:
-		m.restartIn(c, 0)
+		m.restarts = append(m.restarts, c)
 	case r.HostConfig.AutoRemove && r.State == Exited:
 		logFailure(r, "remove the remains", m.remove(ctx, c, true))
 	case m.boot && restartsAtBoot(r):
 		err := m.move(c, Restarting, process, func(r *Record) { r.StoppedByUser, r.RestartCount = false, 0 })
 		logFailure(r, "begin the restart", err)
 		if err == nil {
-			m.restartIn(c, 0)
+			m.restarts = append(m.restarts, c)
 		}
 	}
 }
@@ -120,7 +126,7 @@ func (m *recovery) resolveRun(ctx context.Context, c *Container, t keeper.Task) 
 		m.o.free(ctx, r)
 		if r.startedByPolicy() {
 			logFailure(r, "take the restart up again", m.happened(c, Restarting, process, nil))
-			m.restartIn(c, 0)
+			m.restarts = append(m.restarts, c)
 			return
 		}
 		m.startFailed(ctx, c, errInterrupted)

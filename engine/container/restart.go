@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/kelp-engine/kelp/engine/keeper"
 )
 
 // Waits before a restart: doubled with each, from the first again when the
@@ -15,6 +17,8 @@ const (
 	// parallelRestarts is how many containers are started at once, such as
 	// after a boot.
 	parallelRestarts = 8
+	// joinPatience is how long a restart waits for those that it joins.
+	joinPatience = 30 * time.Second
 )
 
 // restartAfter says whether the policy starts the container again after the
@@ -90,7 +94,26 @@ func (c *Container) stopRestartTimer() {
 	}
 }
 
+// awaitJoined waits until the containers whose namespaces c joins are started
+// too, where that is under way, as after a boot. It does not wait for ever: two
+// that join each other never start.
+func (m *runner) awaitJoined(ctx context.Context, c *Container) {
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	h := c.Snapshot().HostConfig
+	for _, other := range []string{
+		h.NetworkMode.ConnectedContainer(), h.IpcMode.Container(), h.PidMode.Container(),
+	} {
+		if donor, err := m.Find(other); other != "" && err == nil {
+			_ = donor.await(ctx, func(r *Record, _ *keeper.Task, gone bool) bool {
+				return gone || r.State != Restarting && r.State != Starting
+			})
+		}
+	}
+}
+
 func (m *runner) restartNow(ctx context.Context, c *Container) {
+	m.awaitJoined(ctx, c)
 	release, err := c.beginOp(ctx)
 	if err != nil {
 		return
