@@ -55,6 +55,7 @@ func serveNames(t testing.TB, n *testNetwork) (tcp4, tcp6, udp4 netip.AddrPort) 
 	}
 	pc, err := n.container.ListenPacket("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(container4, 0)))
 	check(t, err)
+	check(t, pc.SetReadBuffer(1<<20)) // for a datagram of each of many clients
 	t.Cleanup(func() { pc.Close() })
 	go func() {
 		for {
