@@ -97,7 +97,7 @@ func (c *Container) stopRestartTimer() {
 // awaitJoined waits until the containers whose namespaces c joins are started
 // too, where that is under way, as after a boot. It does not wait for ever: two
 // that join each other never start.
-func (m *runner) awaitJoined(ctx context.Context, c *Container) {
+func (m *registry) awaitJoined(ctx context.Context, c *Container) {
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
 	h := c.Snapshot().HostConfig
