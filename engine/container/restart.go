@@ -97,14 +97,14 @@ func (c *Container) stopRestartTimer() {
 // awaitJoined waits until the containers whose namespaces c joins are started
 // too, where that is under way, as after a boot. It does not wait for ever: two
 // that join each other never start.
-func (m *registry) awaitJoined(ctx context.Context, c *Container) {
+func awaitJoined(ctx context.Context, all *registry, c *Container) {
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
 	h := c.Snapshot().HostConfig
 	for _, other := range []string{
 		h.NetworkMode.ConnectedContainer(), h.IpcMode.Container(), h.PidMode.Container(),
 	} {
-		if donor, err := m.Find(other); other != "" && err == nil {
+		if donor, err := all.Find(other); other != "" && err == nil {
 			_ = donor.await(ctx, func(r *Record, _ *keeper.Task, gone bool) bool {
 				return gone || r.State != Restarting && r.State != Starting
 			})
@@ -113,7 +113,7 @@ func (m *registry) awaitJoined(ctx context.Context, c *Container) {
 }
 
 func (m *runner) restartNow(ctx context.Context, c *Container) {
-	m.awaitJoined(ctx, c)
+	awaitJoined(ctx, m.registry, c)
 	release, err := c.beginOp(ctx)
 	if err != nil {
 		return
