@@ -39,7 +39,9 @@ type NetworkConfig struct {
 	Isolated bool
 	// AnySource lets containers send under addresses that are not theirs.
 	AnySource bool
-	Log       *slog.Logger
+	// Stacked says what the containers' devices are.
+	Stacked link.Stacked
+	Log     *slog.Logger
 }
 
 // DefaultMTU is the MTU of networks that ask for none.
@@ -85,7 +87,7 @@ func OpenNetwork(cfg NetworkConfig) (_ *Network, err error) {
 			gateways = append(gateways, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
 		}
 	}
-	n.bridge, err = link.NewBridge(link.BridgeConfig{Name: cfg.Bridge, MTU: cfg.MTU, Gateways: gateways, AnySource: cfg.AnySource})
+	n.bridge, err = link.NewBridge(link.BridgeConfig{Name: cfg.Bridge, MTU: cfg.MTU, Gateways: gateways, AnySource: cfg.AnySource, Stacked: cfg.Stacked})
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,11 @@ type Network struct {
 	Isolated bool `json:"isolated,omitempty"`
 	// AnySource lets containers send under addresses that are not theirs.
 	AnySource bool `json:"any_source,omitempty"`
+	// Stacked is "macvlan" or "ipvlan" where containers' interfaces are such
+	// devices on a parent of the network's own; Mode and Flag are theirs.
+	Stacked string `json:"stacked,omitempty"`
+	Mode    string `json:"mode,omitempty"`
+	Flag    string `json:"flag,omitempty"`
 }
 
 // Endpoint joins a sandbox to a network.
@@ -39,7 +44,8 @@ type Endpoint struct {
 	NetworkID  string `json:"network_id"`
 	EndpointID string `json:"endpoint_id"`
 	// Interface is the device's name inside the sandbox.
-	Interface string         `json:"interface"`
+	Interface string `json:"interface"`
+	// MAC is empty where the interface has no choice.
 	MAC       string         `json:"mac"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	// DNSNames are what the network's other containers call this one.

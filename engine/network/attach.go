@@ -130,7 +130,7 @@ func (m *joints) wishes(c *Container) ([]wish, error) {
 		if r.Driver == driverNull {
 			continue // taken off its last network
 		}
-		if r.Driver != driverBridge {
+		if r.Driver == driverHost {
 			return nil, fault.InvalidArgument("container cannot be connected to the network %s and to others", r.Name)
 		}
 		if slices.ContainsFunc(all, func(w wish) bool { return w.net == r }) {

@@ -43,7 +43,7 @@ func (m *Manager) Check(c *Container) (warnings []string, err error) {
 		if err := checkEndpoint(w); err != nil {
 			return nil, err
 		}
-		inside = inside && w.net.Internal
+		inside = inside && w.net.inside()
 	}
 	if _, err := ports(c, wishes); err != nil {
 		return nil, err

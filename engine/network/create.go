@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"regexp"
 	"strings"
@@ -16,7 +17,7 @@ import (
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 // Create makes a network. The keeper makes it when the first container joins.
-func (m *Manager) Create(_ context.Context, req network.CreateRequest) (id string, warnings []string, err error) {
+func (m *Manager) Create(ctx context.Context, req network.CreateRequest) (id string, warnings []string, err error) {
 	if req.Driver == "" {
 		req.Driver = driverBridge
 	}
@@ -25,23 +26,39 @@ func (m *Manager) Create(_ context.Context, req network.CreateRequest) (id strin
 	if err != nil {
 		return "", nil, err
 	}
+	if warnings, err = m.enter(r, req.IPAM); err != nil {
+		return "", nil, err
+	}
+	if r.stacked() { // the kernel may not be able to
+		if err := m.o.Bridges.EnsureNetwork(ctx, r.keeper()); err != nil {
+			m.mu.Lock()
+			delete(m.networks, r.ID)
+			m.mu.Unlock()
+			return "", nil, errors.Join(err, m.drop(ctx, r))
+		}
+	}
+	m.publish(r, events.ActionCreate, nil)
+	return r.ID, warnings, nil
+}
+
+// enter chooses the addresses of a network and saves it.
+func (m *table) enter(r *Record, ipam *network.IPAM) (warnings []string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, other := range m.networks {
 		if other.Name == r.Name {
-			return "", nil, fault.Conflict("network with name %s already exists", r.Name)
+			return nil, fault.Conflict("network with name %s already exists", r.Name)
 		}
 	}
-	if warnings, err = m.chooseSubnets(r, req.IPAM); err != nil {
-		return "", nil, err
+	if warnings, err = m.chooseSubnets(r, ipam); err != nil {
+		return nil, err
 	}
 	if err := m.store.Save(r.ID, r); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	crashpoint.Hit("network.create.saved")
 	m.networks[r.ID] = r
-	m.publish(r, events.ActionCreate, nil)
-	return r.ID, warnings, nil
+	return warnings, nil
 }
 
 // describe checks all of a request but its subnets.
@@ -59,7 +76,7 @@ func describe(req network.CreateRequest) (*Record, error) {
 	if err := checkDriver(req); err != nil {
 		return nil, err
 	}
-	if err := checkOptions(req.Driver, bridgeOptions, req.Options); err != nil {
+	if err := checkOptions(req.Driver, req.Options); err != nil {
 		return nil, err
 	}
 	r := newRecord(req.Name, req.Driver)
@@ -89,16 +106,14 @@ func checkDriver(req network.CreateRequest) error {
 	case req.Scope != "" && req.Scope != "local":
 		return fault.InvalidArgument("invalid scope %q: this node is not a swarm manager", req.Scope)
 	}
-	switch req.Driver {
-	case driverBridge:
+	if driverOptions[req.Driver] != nil {
 		return nil
+	}
+	switch req.Driver {
 	case driverHost, driverNull:
 		return fault.PermissionDenied("only one instance of %q network is allowed", req.Driver)
 	case "overlay":
 		return fault.Unavailable("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.")
-	case "macvlan", "ipvlan":
-		return fault.NotImplemented("networks with the driver %s are not supported", req.Driver).
-			WithHint("an ordinary user may not put devices on the host's interfaces; use the driver bridge and publish ports")
 	}
 	return fault.NotFound("could not find plugin %s in v1 plugin registry: plugin not found", req.Driver)
 }

@@ -48,10 +48,10 @@ func (d *Defaults) Check() error {
 		}
 	}
 	for driver, options := range d.Options {
-		if driver != driverBridge {
+		if driverOptions[driver] == nil {
 			return fault.InvalidArgument("invalid default-network-opts: unknown driver %q", driver)
 		}
-		if err := checkOptions(driver, bridgeOptions, options); err != nil {
+		if err := checkOptions(driver, options); err != nil {
 			return err
 		}
 	}

@@ -47,7 +47,9 @@ func (m *joints) endpoint(c *Container, w wish, device string) (keeper.Endpoint,
 		m.take(w.net.ID, c.ID, []netip.Addr{a.Addr()})
 		e.Addresses = append(e.Addresses, a)
 	}
-	e.MAC = macFor(w.cfg, e.Addresses).String()
+	if w.net.Driver != driverIpvlan { // whose interfaces have their parent's
+		e.MAC = macFor(w.cfg, e.Addresses).String()
+	}
 	if w.cfg.IPAMConfig != nil {
 		for _, a := range w.cfg.IPAMConfig.LinkLocalIPs {
 			e.Addresses = append(e.Addresses, netip.PrefixFrom(a, linkLocalBits(a)))
@@ -79,6 +81,9 @@ func checkEndpoint(w wish) error {
 		if want.IsValid() && !slices.ContainsFunc(w.net.IPAM.Config, within) {
 			return notOn(w.net, want)
 		}
+	}
+	if len(w.cfg.MacAddress) > 0 && w.net.Driver == driverIpvlan {
+		return fault.InvalidArgument("the containers of the ipvlan network %s have one MAC address in common: none can be chosen", w.net.Name)
 	}
 	if n := len(w.cfg.MacAddress); n != 0 && (n != 6 || w.cfg.MacAddress[0]&1 != 0) {
 		return fault.InvalidArgument("invalid MAC address %s: a container needs a unicast address of six bytes", w.cfg.MacAddress)

@@ -95,6 +95,15 @@ func (m *joints) remove(ctx context.Context, r *Record) error {
 	}
 	delete(m.networks, r.ID)
 	m.mu.Unlock()
+	if err := m.drop(ctx, r); err != nil {
+		return fmt.Errorf("error while removing network: %w", err)
+	}
+	m.publish(r, events.ActionDestroy, nil)
+	return nil
+}
+
+// drop ends a network that is not among m.networks any more, or puts it back.
+func (m *joints) drop(ctx context.Context, r *Record) error {
 	err := m.o.Bridges.RemoveNetwork(ctx, r.ID)
 	crashpoint.Hit("network.remove.closed")
 	if err == nil {
@@ -105,12 +114,11 @@ func (m *joints) remove(ctx context.Context, r *Record) error {
 		m.mu.Lock()
 		m.networks[r.ID] = r
 		m.mu.Unlock()
-		return fmt.Errorf("error while removing network: %w", err)
+		return err
 	}
 	m.mu.Lock()
 	delete(m.leases, r.ID)
 	m.mu.Unlock()
-	m.publish(r, events.ActionDestroy, nil)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package network
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,14 +20,27 @@ const (
 	optGatewayMode6  = "com.docker.network.bridge.gateway_mode_ipv6"
 	optMTU           = "com.docker.network.driver.mtu"
 	optIfacePrefix   = "com.docker.network.container_iface_prefix"
+	optParent        = "parent"
+	optMacvlanMode   = "macvlan_mode"
+	optIpvlanMode    = "ipvlan_mode"
+	optIpvlanFlag    = "ipvlan_flag"
 	optIPv4          = "com.docker.network.enable_ipv4"
 	optIPv6          = "com.docker.network.enable_ipv6"
 	// optAnySource lets containers send under addresses that are not theirs.
 	optAnySource = "kelp.any_source"
 )
 
-// bridgeOptions check the values of the options of bridge networks.
-var bridgeOptions = map[string]func(name, value string) error{
+// checks are those of the values of a driver's options, by name.
+type checks map[string]func(name, value string) error
+
+// driverOptions are the drivers of which there can be networks.
+var driverOptions = map[string]checks{
+	driverBridge:  bridgeOptions,
+	driverMacvlan: {optParent: parent, optMacvlanMode: oneOf("bridge", "private", "vepa", "passthru"), optMTU: mtu, optIfacePrefix: prefix, optIPv4: truth, optIPv6: truth},
+	driverIpvlan:  {optParent: parent, optIpvlanMode: oneOf("l2", "l3", "l3s"), optIpvlanFlag: oneOf("bridge", "private", "vepa"), optMTU: mtu, optIfacePrefix: prefix, optIPv4: truth, optIPv6: truth},
+}
+
+var bridgeOptions = checks{
 	optDefaultBridge: truth,
 	optBridgeName:    device,
 	optICC:           truth,
@@ -43,9 +57,9 @@ var bridgeOptions = map[string]func(name, value string) error{
 
 // checkOptions refuses options that the driver does not know, and values that
 // it cannot do.
-func checkOptions(driver string, known map[string]func(name, value string) error, options map[string]string) error {
+func checkOptions(driver string, options map[string]string) error {
 	for name, value := range options {
-		check := known[name]
+		check := driverOptions[driver][name]
 		if check == nil {
 			return fault.InvalidArgument("unknown option %q of the network driver %s", name, driver)
 		}
@@ -54,6 +68,20 @@ func checkOptions(driver string, known map[string]func(name, value string) error
 		}
 	}
 	return nil
+}
+
+func parent(_, value string) error {
+	return fault.PermissionDenied("an ordinary user may not put devices on the host's interface %s", value).
+		WithHint("leave the option parent out for a network of its own that leads nowhere, or use the driver bridge and publish ports")
+}
+
+func oneOf(values ...string) func(name, value string) error {
+	return func(name, value string) error {
+		if !slices.Contains(values, value) {
+			return fault.InvalidArgument("unknown value %q of option %s: it must be one of %s", value, name, strings.Join(values, ", "))
+		}
+		return nil
+	}
 }
 
 func truth(name, value string) error {

@@ -16,9 +16,11 @@ import (
 
 // Drivers.
 const (
-	driverBridge = "bridge"
-	driverHost   = "host"
-	driverNull   = "null"
+	driverBridge  = "bridge"
+	driverMacvlan = "macvlan"
+	driverIpvlan  = "ipvlan"
+	driverHost    = "host"
+	driverNull    = "null"
 )
 
 // Record is a network as it lies on disk.
@@ -67,6 +69,13 @@ func (r *Record) predefined() bool {
 	return r.Name == network.NetworkBridge || r.Name == network.NetworkHost || r.Name == network.NetworkNone
 }
 
+// stacked says whether containers' interfaces share a parent, which leads
+// nowhere.
+func (r *Record) stacked() bool { return r.Driver == driverMacvlan || r.Driver == driverIpvlan }
+
+// inside says whether the network leads to no other.
+func (r *Record) inside() bool { return r.Internal || r.stacked() }
+
 // isDefault says whether it is the network of containers that name none; it
 // knows no names.
 func (r *Record) isDefault() bool { return r.Name == network.NetworkBridge }
@@ -91,7 +100,13 @@ func (r *Record) api() network.Network {
 func (r *Record) keeper() keeper.Network {
 	n := keeper.Network{
 		ID: r.ID, Name: r.Name, Bridge: r.Options[optBridgeName],
-		Internal: r.Internal, Isolated: r.off(optICC), AnySource: r.on(optAnySource),
+		Internal: r.inside(), Isolated: r.off(optICC), AnySource: r.on(optAnySource),
+	}
+	switch r.Driver {
+	case driverMacvlan:
+		n.Stacked, n.Mode = r.Driver, r.Options[optMacvlanMode]
+	case driverIpvlan:
+		n.Stacked, n.Mode, n.Flag = r.Driver, r.Options[optIpvlanMode], r.Options[optIpvlanFlag]
 	}
 	n.MTU, _ = strconv.Atoi(r.Options[optMTU]) // checked at create
 	for _, c := range r.IPAM.Config {

@@ -41,7 +41,7 @@ func (m *Manager) Settings(c *Container) *container.NetworkSettings {
 			if live != nil {
 				fill(e, r, live.state.Endpoints)
 			}
-			if !r.isDefault() && r.Driver == driverBridge {
+			if !r.isDefault() && r.Driver != driverHost && r.Driver != driverNull {
 				e.DNSNames = dnsNames(c, e)
 			}
 		}
@@ -67,7 +67,7 @@ func fill(e *network.EndpointSettings, r *Record, live []keeper.Endpoint) {
 			e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway = a.Addr(), a.Bits(), r.gateway(true)
 		}
 	}
-	if r.Internal {
+	if r.inside() {
 		e.Gateway, e.IPv6Gateway = network.EndpointSettings{}.Gateway, network.EndpointSettings{}.IPv6Gateway
 	}
 }

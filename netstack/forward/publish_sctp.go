@@ -22,7 +22,7 @@ type publishedSCTP struct {
 	tasks    sync.WaitGroup
 
 	mu   sync.Mutex
-	open map[*relay]struct{} // nil after Close
+	open map[*association]struct{} // nil after Close
 }
 
 // maxAssociations bounds the open associations of one published port.
@@ -34,7 +34,7 @@ func publishSCTP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, 
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &publishedSCTP{to: to, log: log, listener: l, cancel: cancel, open: map[*relay]struct{}{}}
+	p := &publishedSCTP{to: to, log: log, listener: l, cancel: cancel, open: map[*association]struct{}{}}
 	p.tasks.Go(func() { p.accept(ctx) })
 	return p, unmapped(l.Addr().(*net.TCPAddr).AddrPort()), nil
 }
@@ -91,7 +91,7 @@ func (p *publishedSCTP) serve(ctx context.Context, client *net.TCPConn) {
 
 // enter notes an open association, unless there are too many or the port is
 // closed.
-func (p *publishedSCTP) enter(r *relay) bool {
+func (p *publishedSCTP) enter(r *association) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open == nil || len(p.open) >= maxAssociations {
@@ -103,7 +103,7 @@ func (p *publishedSCTP) enter(r *relay) bool {
 
 // carry joins a client with the container, which sees the gateway: the kernel
 // delivers no SCTP packets to sockets under foreign addresses.
-func (p *publishedSCTP) carry(ctx context.Context, client *net.TCPConn) (*relay, error) {
+func (p *publishedSCTP) carry(ctx context.Context, client *net.TCPConn) (*association, error) {
 	t, err := p.to()
 	if err != nil {
 		return nil, err
@@ -124,9 +124,30 @@ func (p *publishedSCTP) carry(ctx context.Context, client *net.TCPConn) (*relay,
 		conn.Close()
 		return nil, err
 	}
-	return &relay{
-		inner: kernelSide{conn}, outer: kernelSide{client},
-		toOuter: func() error { return copyMessages(outer, inner) },
-		toInner: func() error { return copyMessages(inner, outer) },
-	}, nil
+	return &association{inner: conn, outer: client, fromInner: inner, fromOuter: outer}, nil
+}
+
+// association joins a client's association with one to the container. There is
+// no half of one: when either ends, so does the other.
+type association struct {
+	inner, outer         *net.TCPConn
+	fromInner, fromOuter messages
+}
+
+// run carries messages until either side ends, then ends both.
+func (a *association) run() {
+	done := make(chan error, 2)
+	go func() { done <- copyMessages(a.fromOuter, a.fromInner) }()
+	go func() { done <- copyMessages(a.fromInner, a.fromOuter) }()
+	if <-done != nil {
+		a.abort()
+	}
+	a.inner.Close() // what was sent is delivered
+	a.outer.Close()
+	<-done
+}
+
+func (a *association) abort() {
+	abortTCP(a.inner)
+	abortTCP(a.outer)
 }

@@ -46,16 +46,27 @@ func TestPublishedSCTP(t *testing.T) {
 	}
 	check(t, err)
 	defer server.Close()
-	peers := make(chan net.Addr, 1)
+	peers, ended := make(chan net.Addr, 2), make(chan error, 2)
 	go func() {
-		c, err := server.AcceptTCP()
-		if err != nil {
-			return
+		for _, messages := range []int{3, 1} { // an echo of so many, then the end
+			c, err := server.AcceptTCP()
+			if err != nil {
+				return
+			}
+			peers <- c.RemoteAddr()
+			m, _ := newMessages(c)
+			_ = m.prepare()
+			buf := make([]byte, 1<<16)
+			for range messages {
+				n, info, _ := m.receive(buf)
+				_ = m.send(buf[:n], info)
+			}
+			if messages == 1 {
+				_, _, err := m.receive(buf)
+				ended <- err
+			}
+			c.Close()
 		}
-		peers <- c.RemoteAddr()
-		m, _ := newMessages(c)
-		_ = copyMessages(m, m) // an echo
-		c.Close()
 	}()
 	web := publish(t, "sctp", at.String(), n.target(netip.AddrPortFrom(container4, 9899)))
 
@@ -76,9 +87,19 @@ func TestPublishedSCTP(t *testing.T) {
 	if peer, _, _ := net.SplitHostPort((<-peers).String()); peer != gateway4.String() {
 		t.Errorf("the container saw %s", peer)
 	}
-	check(t, client.CloseWrite())
 	if got, _, err := m.receive(buf); got != 0 || err != nil {
-		t.Errorf("after the end came %d bytes, %v", got, err)
+		t.Errorf("after the container's end came %d bytes, %v", got, err)
+	}
+
+	second := dialSCTP(t, web)
+	m, err = newMessages(second)
+	check(t, err)
+	check(t, m.send([]byte("x"), nil))
+	_, _, err = m.receive(buf)
+	check(t, err)
+	second.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("after the client's end the container saw %v", err)
 	}
 }
 

@@ -24,6 +24,8 @@ type BridgeConfig struct {
 	Gateways []netip.Prefix
 	// AnySource lets ports send under addresses that are not theirs.
 	AnySource bool
+	// Stacked says what ports are.
+	Stacked Stacked
 }
 
 // Bridge is one isolated network: a namespace with a kernel bridge that
@@ -37,6 +39,7 @@ type Bridge struct {
 	index       int
 	uplinkIndex int                   // 0 is none
 	ports       map[string]bridgePort // by name
+	parent      *parent               // of stacked ports; nil where they are pairs
 
 	// Transparent tells whether the kernel can keep foreign source addresses
 	// on sockets of the namespace; why not is in TransparentErr.
@@ -74,6 +77,12 @@ func NewBridge(cfg BridgeConfig) (_ *Bridge, err error) {
 	}
 	if err := b.makeDevice(); err != nil {
 		return nil, fmt.Errorf("cannot make bridge %s: %w", cfg.Name, err)
+	}
+	if cfg.Stacked != (Stacked{}) {
+		if b.parent, err = newParent(b); err != nil {
+			return nil, err
+		}
+		return b, nil
 	}
 	b.TransparentErr = b.keepSources()
 	b.Transparent = b.TransparentErr == nil

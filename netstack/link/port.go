@@ -34,6 +34,9 @@ type Port struct {
 // AddPort makes the port and puts its other end, up and with its addresses,
 // into ns. When it fails nothing is left.
 func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
+	if b.parent != nil {
+		return b.parent.add(ns, p)
+	}
 	h, err := b.Netlink()
 	if err != nil {
 		return err
@@ -66,7 +69,7 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 			return err
 		}
 	}
-	if err := b.configurePort(ns, p); err != nil {
+	if err := p.configure(ns); err != nil {
 		return err
 	}
 	if p.Isolated {
@@ -83,8 +86,8 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 	return nil
 }
 
-// configurePort sets the container's side up.
-func (b *Bridge) configurePort(ns *Namespace, p Port) error {
+// configure sets the container's side up.
+func (p Port) configure(ns *Namespace) error {
 	if err := ns.Do(p.sysctls); err != nil {
 		return err
 	}
@@ -135,6 +138,9 @@ func (p Port) sysctls() error {
 // RemovePort removes the port and the container's device with it. A port that
 // is gone, because its container's namespace is, is no error.
 func (b *Bridge) RemovePort(name string) error {
+	if b.parent != nil {
+		return b.parent.end(name, (*netlink.Handle).LinkDel)
+	}
 	return errors.Join(b.forget(name), b.onPort(name, func(h *netlink.Handle, dev netlink.Link) error {
 		return h.LinkDel(dev)
 	}))
@@ -144,6 +150,9 @@ func (b *Bridge) RemovePort(name string) error {
 // RemovePort, and enough where the container's namespace is about to end and
 // takes the pair along.
 func (b *Bridge) MutePort(name string) error {
+	if b.parent != nil {
+		return b.parent.end(name, (*netlink.Handle).LinkSetDown)
+	}
 	return errors.Join(b.forget(name), b.onPort(name, func(_ *netlink.Handle, dev netlink.Link) error {
 		req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 		msg := nl.NewIfInfomsg(unix.AF_BRIDGE)

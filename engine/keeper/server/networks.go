@@ -15,6 +15,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/netstack"
 	"github.com/kelp-engine/kelp/netstack/dns"
+	"github.com/kelp-engine/kelp/netstack/link"
 )
 
 // hostResolvConf names the host's resolvers.
@@ -153,7 +154,8 @@ func (n *bridges) openNetwork(w *network) error {
 	}
 	opened, err := netstack.OpenNetwork(netstack.NetworkConfig{
 		Name: cfg.Name, Bridge: cfg.Bridge, Subnets: subnets, MTU: cfg.MTU,
-		Internal: cfg.Internal, Isolated: cfg.Isolated, AnySource: cfg.AnySource, Log: n.log,
+		Internal: cfg.Internal, Isolated: cfg.Isolated, AnySource: cfg.AnySource,
+		Stacked: link.Stacked{Driver: cfg.Stacked, Mode: cfg.Mode, Flag: cfg.Flag}, Log: n.log,
 	})
 	crashpoint.Hit("keeper.network.opened")
 	n.mu.Lock()

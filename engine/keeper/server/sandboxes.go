@@ -128,11 +128,14 @@ func (n *networks) doneAll(endpoints []keeper.Endpoint) {
 
 // join connects a sandbox to a network.
 func join(box *netstack.Sandbox, w *netstack.Network, e keeper.Endpoint) error {
-	mac, err := net.ParseMAC(e.MAC)
-	if err != nil {
-		return fault.InvalidArgument("invalid MAC address %q: %w", e.MAC, err)
+	var mac net.HardwareAddr // an ipvlan interface has its parent's
+	if e.MAC != "" {
+		var err error
+		if mac, err = net.ParseMAC(e.MAC); err != nil {
+			return fault.InvalidArgument("invalid MAC address %q: %w", e.MAC, err)
+		}
 	}
-	err = box.Connect(w, netstack.Endpoint{
+	err := box.Connect(w, netstack.Endpoint{
 		ID: e.EndpointID, Device: e.Interface, MAC: mac, Addresses: e.Addresses,
 		Names: e.DNSNames, Links: e.Links, Priority: e.Priority, Sysctls: e.Sysctls,
 	})
