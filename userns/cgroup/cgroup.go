@@ -2,7 +2,7 @@
 // the user's systemd, by directories in a cgroup that was delegated to the
 // user, or not at all.
 //
-// It only looks: cgroups are made by libcontainer, and kelp's own processes
+// It moves nothing: cgroups are made by libcontainer, and kelp's own processes
 // are moved by RootlessKit.
 package cgroup
 
@@ -94,6 +94,28 @@ func (i Info) Of(dataRoot string) Info {
 
 // Dir returns the directory of a cgroup as in /proc/PID/cgroup.
 func (i Info) Dir(cgroup string) string { return filepath.Join(i.Mount, cgroup) }
+
+// Ready makes the kernel ready to move a process into another cgroup: the
+// first move after a while waits for an RCU grace period, some 8 ms, and those
+// right after it do not. It moves the caller to where it is, and returns
+// after that wait. Where it cannot, the move to come takes its time.
+func (i Info) Ready() {
+	if i.Driver == None {
+		return
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(own)) {
+		if group, unified := strings.CutPrefix(strings.TrimSpace(line), "0::"); unified {
+			if f, err := os.OpenFile(filepath.Join(i.Dir(group), "cgroup.procs"), os.O_WRONLY, 0); err == nil {
+				_, _ = f.WriteString("0") // is the caller
+				f.Close()
+			}
+		}
+	}
+}
 
 // Probe looks at the calling process's cgroup. It gives the same answer
 // outside of kelp's user namespace and, after evacuation, inside.
