@@ -27,7 +27,7 @@ func (m *Manager) Create(ctx context.Context, name string, req container.CreateR
 			return "", nil, err
 		}
 	}
-	m.expectStart()
+	m.bg.run(m.o.expectStart)
 	img, err := m.o.Images.Resolve(ctx, req.Config.Image)
 	if err != nil {
 		return "", nil, err

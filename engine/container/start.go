@@ -56,7 +56,7 @@ func (m *Manager) Start(ctx context.Context, ref string) error {
 // Preconditions: the operation token is held; the container does not run.
 func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (err error) {
 	ctx = context.WithoutCancel(ctx) // half a start is of no use to anyone
-	m.expectStart()
+	m.bg.run(m.o.expectStart)
 	if err := m.move(c, Starting, process, edit); err != nil {
 		return err
 	}
@@ -96,9 +96,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 }
 
 // expectStart has the kernel get ready for a process to come.
-func (m *runner) expectStart() {
-	m.bg.run(func(context.Context) { m.o.Cgroups.Ready() })
-}
+func (o *Options) expectStart(context.Context) { o.Cgroups.Ready() }
 
 // prepare makes what the container's process needs to run in.
 func (m *runner) prepare(ctx context.Context, r *Record, undo *undoList) (*keeper.StartRequest, *Network, error) {
