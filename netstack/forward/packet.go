@@ -71,32 +71,40 @@ const maxQuote = 512
 // unreachableFor returns the ICMP error that answers quote, a packet from the
 // container, as if its destination or a router there had sent it.
 func unreachableFor(id flowID, why refusal, quote []byte) []byte {
-	quote = quote[:min(len(quote), maxQuote)]
 	if id.remote.Addr().Is4() {
-		pkt, payload := ipPacket(id.remote.Addr(), id.container.Addr(), header.ICMPv4ProtocolNumber, header.ICMPv4MinimumSize+len(quote))
-		h := header.ICMPv4(payload)
-		h.SetType(header.ICMPv4DstUnreachable)
-		h.SetCode(map[refusal]header.ICMPv4Code{
+		return icmpError(id.remote.Addr(), id.container.Addr(), uint8(header.ICMPv4DstUnreachable), uint8(map[refusal]header.ICMPv4Code{
 			portUnreachable: header.ICMPv4PortUnreachable,
 			netUnreachable:  header.ICMPv4NetUnreachable,
 			hostUnreachable: header.ICMPv4HostUnreachable,
 			prohibited:      header.ICMPv4AdminProhibited,
-		}[why])
-		copy(payload[header.ICMPv4MinimumSize:], quote)
-		h.SetChecksum(^checksum.Checksum(payload, 0))
-		return pkt
+		}[why]), quote)
 	}
-	pkt, payload := ipPacket(id.remote.Addr(), id.container.Addr(), header.ICMPv6ProtocolNumber, header.ICMPv6DstUnreachableMinimumSize+len(quote))
-	h := header.ICMPv6(payload)
-	h.SetType(header.ICMPv6DstUnreachable)
-	h.SetCode(map[refusal]header.ICMPv6Code{
+	return icmpError(id.remote.Addr(), id.container.Addr(), uint8(header.ICMPv6DstUnreachable), uint8(map[refusal]header.ICMPv6Code{
 		portUnreachable: header.ICMPv6PortUnreachable,
 		netUnreachable:  header.ICMPv6NetworkUnreachable,
 		hostUnreachable: header.ICMPv6AddressUnreachable,
 		prohibited:      header.ICMPv6Prohibited,
-	}[why])
+	}[why]), quote)
+}
+
+// icmpError returns an ICMP error of a type and code about the packet quote.
+func icmpError(from, to netip.Addr, kind, code uint8, quote []byte) []byte {
+	quote = quote[:min(len(quote), maxQuote)]
+	if from.Is4() {
+		pkt, payload := ipPacket(from, to, header.ICMPv4ProtocolNumber, header.ICMPv4MinimumSize+len(quote))
+		h := header.ICMPv4(payload)
+		h.SetType(header.ICMPv4Type(kind))
+		h.SetCode(header.ICMPv4Code(code))
+		copy(payload[header.ICMPv4MinimumSize:], quote)
+		h.SetChecksum(^checksum.Checksum(payload, 0))
+		return pkt
+	}
+	pkt, payload := ipPacket(from, to, header.ICMPv6ProtocolNumber, header.ICMPv6DstUnreachableMinimumSize+len(quote))
+	h := header.ICMPv6(payload)
+	h.SetType(header.ICMPv6Type(kind))
+	h.SetCode(header.ICMPv6Code(code))
 	copy(payload[header.ICMPv6DstUnreachableMinimumSize:], quote)
-	setICMPv6Checksum(h, id.remote.Addr(), id.container.Addr())
+	setICMPv6Checksum(h, from, to)
 	return pkt
 }
 
@@ -112,6 +120,14 @@ type packet struct {
 }
 
 func (p packet) payload() []byte { return p.bytes[p.head:] }
+
+// ttl is how many more routers the packet may pass.
+func (p packet) ttl() int {
+	if header.IPVersion(p.bytes) == header.IPv6Version {
+		return int(header.IPv6(p.bytes).HopLimit())
+	}
+	return int(header.IPv4(p.bytes).TTL())
+}
 
 func copyPacket(pkt *stack.PacketBuffer) packet {
 	v := stack.PayloadSince(pkt.NetworkHeader())

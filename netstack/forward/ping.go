@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,10 @@ type pingFlows struct {
 type pingFlow struct {
 	id    flowID
 	outer *net.UDPConn // an unprivileged ICMP socket, which net treats alike
+	// target is the remote, as the host calls it.
+	target netip.Addr
+	// quote is the head of the first request.
+	quote packet
 	used  atomic.Int64
 }
 
@@ -88,10 +93,9 @@ func (p *pingFlows) handle(container, remote netip.Addr, ident uint16, echo pack
 		p.send(unreachableFor(id, prohibited, echo.bytes))
 		return
 	}
-	f, err := p.flow(id, target)
+	f, err := p.flow(id, target, echo)
 	if err == nil {
-		f.used.Store(now())
-		_, err = f.outer.Write(echo.payload()) // the kernel puts its own identifier and checksum
+		err = f.write(echo)
 	}
 	if err == nil {
 		return
@@ -107,8 +111,27 @@ func (p *pingFlows) handle(container, remote netip.Addr, ident uint16, echo pack
 	}
 }
 
+// write sends a request; the kernel puts its own identifier and checksum.
+func (f *pingFlow) write(echo packet) error {
+	f.used.Store(now())
+	raw, err := f.outer.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	closed := raw.Control(func(fd uintptr) {
+		for range 2 { // an error may be of an earlier request
+			sent = unix.Sendmsg(int(fd), echo.payload(), ttlMessage(echo.ttl(), f.target.Is6()), nil, 0)
+			if sent == nil {
+				return
+			}
+		}
+	})
+	return errors.Join(closed, sent)
+}
+
 // flow finds or opens the socket of a ping.
-func (p *pingFlows) flow(id flowID, target netip.Addr) (*pingFlow, error) {
+func (p *pingFlows) flow(id flowID, target netip.Addr, echo packet) (*pingFlow, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f := p.flows[id]; f != nil {
@@ -124,7 +147,8 @@ func (p *pingFlows) flow(id flowID, target netip.Addr) (*pingFlow, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &pingFlow{id: id, outer: outer}
+	echo.bytes = echo.bytes[:echo.head+header.ICMPv4MinimumSize] // of both families
+	f := &pingFlow{id: id, outer: outer, target: target, quote: echo}
 	p.flows[id] = f
 	p.tasks.Go(func() { p.read(f) })
 	return f, nil
@@ -151,6 +175,9 @@ func dialPing(target netip.Addr) (*net.UDPConn, error) {
 	}
 	f := os.NewFile(uintptr(fd), "ping")
 	defer f.Close() // FileConn keeps a copy
+	if err := recvErr(fd, target.Is6()); err != nil {
+		return nil, os.NewSyscallError("setsockopt", err)
+	}
 	if err := unix.Connect(fd, to); err != nil {
 		return nil, os.NewSyscallError("connect", err)
 	}
@@ -169,16 +196,44 @@ func (p *pingFlows) read(f *pingFlow) {
 		delete(p.flows, f.id)
 		f.outer.Close()
 	}()
+	raw, err := f.outer.SyscallConn()
+	if err != nil {
+		return
+	}
 	buf := make([]byte, p.cfg.Uplink.MTU)
+	var n int
+	receive := func(fd uintptr) bool {
+		n, err = unix.Read(int(fd), buf)
+		if err != nil {
+			p.hearErrors(f, int(fd))
+		}
+		return err != unix.EAGAIN
+	}
 	for {
 		_ = f.outer.SetReadDeadline(time.Now().Add(pingIdle))
-		n, err := f.outer.Read(buf)
-		switch {
-		case err == nil:
+		switch closed := raw.Read(receive); {
+		case closed == nil && err == nil:
 			p.answer(f.id, buf[:n])
-		case time.Duration(now()-f.used.Load()) > pingIdle, errors.Is(err, net.ErrClosed):
+		case time.Duration(now()-f.used.Load()) > pingIdle, errors.Is(closed, net.ErrClosed):
 			return
 		}
+	}
+}
+
+// hearErrors passes on what ICMP told the socket about its requests.
+func (p *pingFlows) hearErrors(f *pingFlow, fd int) {
+	const sequence = 6 // its place in an echo request
+	for {
+		n, ok := readNotice(fd)
+		if !ok {
+			return
+		}
+		if !n.passes() || len(n.payload) < sequence+2 {
+			continue
+		}
+		quote := slices.Clone(f.quote.bytes)
+		copy(quote[f.quote.head+sequence:], n.payload[sequence:sequence+2])
+		p.send(n.packet(f.id, f.target, quote))
 	}
 }
 

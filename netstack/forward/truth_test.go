@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -92,6 +94,37 @@ func TestPingIsToldNo(t *testing.T) {
 		}
 		if m := n.ping(t, c.addr); m.Type != c.ping || m.Code != c.code {
 			t.Errorf("%s (%s): got %v code %d, want %v code %d", c.addr, c.what, m.Type, m.Code, c.ping, c.code)
+		}
+	}
+}
+
+// What a router on the way says reaches the container as well. (The kernel's
+// routers say it a few times a second only.)
+func TestRoutersSayNo(t *testing.T) {
+	n := newNetwork(t, EgressConfig{})
+	for _, c := range []struct {
+		to   string
+		want error
+		ping icmp.Type
+		from string
+	}{
+		{nstest.DeadIPv4, unix.EHOSTUNREACH, ipv4.ICMPTypeDestinationUnreachable, nstest.RouterIPv4},
+		{nstest.DeadIPv6, unix.ENETUNREACH, ipv6.ICMPTypeDestinationUnreachable, nstest.RouterIPv6},
+	} {
+		if _, err := n.dial("tcp", net.JoinHostPort(c.to, "9")); !errors.Is(err, c.want) {
+			t.Errorf("%s by TCP: got %v, want %v", c.to, err, c.want)
+		}
+		conn, err := n.dial("udp", net.JoinHostPort(c.to, "9"))
+		check(t, err)
+		defer conn.Close()
+		hearAll(t, conn.(*net.UDPConn))
+		_, _ = conn.Write([]byte("x"))
+		check(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, c.want) {
+			t.Errorf("%s by UDP: got %v, want %v", c.to, err, c.want)
+		}
+		if from := n.probe(t, c.to, 64, true, c.ping); from != c.from {
+			t.Errorf("%s by ping: %q said so, not %s", c.to, from, c.from)
 		}
 	}
 }
@@ -219,6 +252,87 @@ func TestMTU(t *testing.T) {
 				echoTCP(t, n, host, 1<<20)
 				echoUDP(t, n, host, mtu-48, mtu, 3*mtu)
 			}
+		}
+	}
+}
+
+// What traceroute does: packets with few hops to go are answered by the routers
+// on the way.
+func TestHops(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		for _, c := range []struct {
+			to   string
+			hops int
+			from string
+		}{
+			{nstest.BehindIPv4, 1, gateway4.String()},
+			{nstest.BehindIPv4, 2, nstest.RouterIPv4},
+			{nstest.BehindIPv6, 1, gateway6.String()},
+			{nstest.BehindIPv6, 2, nstest.RouterIPv6},
+		} {
+			for _, ping := range []bool{false, true} {
+				exceeded := icmp.Type(ipv4.ICMPTypeTimeExceeded)
+				if strings.Contains(c.to, ":") {
+					exceeded = ipv6.ICMPTypeTimeExceeded
+				}
+				if from := n.probe(t, c.to, c.hops, ping, exceeded); from != c.from {
+					t.Errorf("%s after %d hops (ping %v): %q answered, not %s", c.to, c.hops, ping, from, c.from)
+				}
+			}
+		}
+	})
+}
+
+// probe sends a packet with some hops to go from the container and returns who
+// answered with a kind of ICMP message.
+func (n *testNetwork) probe(t *testing.T, to string, hops int, ping bool, want icmp.Type) string {
+	t.Helper()
+	addr := netip.MustParseAddr(to)
+	network, proto := "ip4:icmp", 1
+	if addr.Is6() {
+		network, proto = "ip6:ipv6-icmp", 58
+	}
+	var listen net.PacketConn
+	var out net.Conn
+	check(t, n.container.Do(func() (err error) {
+		if listen, err = net.ListenPacket(network, ""); err != nil {
+			return err
+		}
+		if ping {
+			out, err = net.DialIP(network, nil, &net.IPAddr{IP: addr.AsSlice()})
+		} else {
+			out, err = net.DialUDP("udp", nil, &net.UDPAddr{IP: addr.AsSlice(), Port: 33434 + hops})
+		}
+		return err
+	}))
+	defer listen.Close()
+	defer out.Close()
+	payload := []byte("kelp")
+	if ping {
+		kind := icmp.Type(ipv4.ICMPTypeEcho)
+		if addr.Is6() {
+			kind = ipv6.ICMPTypeEchoRequest
+		}
+		var err error
+		payload, err = (&icmp.Message{Type: kind, Body: &icmp.Echo{ID: 4711 + hops, Seq: hops, Data: payload}}).Marshal(nil)
+		check(t, err)
+	}
+	if addr.Is6() {
+		check(t, ipv6.NewConn(out).SetHopLimit(hops))
+	} else {
+		check(t, ipv4.NewConn(out).SetTTL(hops))
+	}
+	_, err := out.Write(payload)
+	check(t, err)
+	check(t, listen.SetReadDeadline(time.Now().Add(20*time.Second)))
+	buf := make([]byte, 1500)
+	for {
+		k, from, err := listen.ReadFrom(buf)
+		if err != nil {
+			return err.Error()
+		}
+		if m, err := icmp.ParseMessage(proto, buf[:k]); err == nil && m.Type == want {
+			return from.String()
 		}
 	}
 }

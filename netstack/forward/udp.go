@@ -111,7 +111,7 @@ func (u *udpFlows) handle(tid stack.TransportEndpointID, pkt *stack.PacketBuffer
 	}
 	// With an inner kernel socket only what comes before it is ready.
 	f.touch()
-	if err := f.mapping.write(pkt.Data().AsRange().ToSlice(), f.target); err != nil {
+	if err := f.mapping.write(pkt.Data().AsRange().ToSlice(), f.target, packet{bytes: pkt.NetworkHeader().Slice()}.ttl()); err != nil {
 		u.refuse(f, err)
 	}
 	return true

@@ -2,14 +2,12 @@ package forward
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
 	"syscall"
 
 	"github.com/kelp-engine/kelp/netstack/link"
-	"golang.org/x/sys/unix"
 )
 
 // maxUninvited bounds the flows of a mapping that remotes began.
@@ -66,12 +64,12 @@ func (u *udpFlows) leave(f *udpFlow) {
 
 // listenAnywhere opens a UDP socket that hears what became of its datagrams.
 func listenAnywhere(ipv6 bool) (*net.UDPConn, error) {
-	network, level, opt := "udp4", unix.SOL_IP, unix.IP_RECVERR
+	network := "udp4"
 	if ipv6 {
-		network, level, opt = "udp6", unix.SOL_IPV6, unix.IPV6_RECVERR
+		network = "udp6"
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, opt, 1) })
+		ctl := c.Control(func(fd uintptr) { err = recvErr(int(fd), ipv6) })
 		return errors.Join(ctl, err)
 	}}
 	c, err := lc.ListenPacket(context.Background(), network, ":0")
@@ -83,11 +81,12 @@ func listenAnywhere(ipv6 bool) (*net.UDPConn, error) {
 	return outer, nil
 }
 
-// write sends one datagram.
-func (m *udpMapping) write(payload []byte, to netip.AddrPort) error {
-	_, err := m.outer.WriteToUDPAddrPort(payload, to)
+// write sends one datagram, which may pass as many routers as ttl says.
+func (m *udpMapping) write(payload []byte, to netip.AddrPort, ttl int) error {
+	oob := ttlMessage(ttl, to.Addr().Is6())
+	_, _, err := m.outer.WriteMsgUDPAddrPort(payload, oob, to)
 	if _, told := errors.AsType[syscall.Errno](err); told {
-		_, err = m.outer.WriteToUDPAddrPort(payload, to) // the error may be of an earlier datagram
+		_, _, err = m.outer.WriteMsgUDPAddrPort(payload, oob, to) // the error may be of an earlier datagram
 	}
 	return err
 }
@@ -135,48 +134,20 @@ func (u *udpFlows) flowFrom(m *udpMapping, from netip.AddrPort) *udpFlow {
 
 // hearErrors passes on what ICMP told the socket about its datagrams.
 func (u *udpFlows) hearErrors(m *udpMapping, fd int) {
-	var control [512]byte
 	for {
-		_, n, _, to, err := unix.Recvmsg(fd, make([]byte, 1), control[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
+		n, ok := readNotice(fd)
+		if !ok {
 			return
 		}
-		why, ok := extendedError(control[:n])
 		u.mu.Lock()
-		f := m.flows[addrPortOf(to)]
+		f := m.flows[n.to]
 		u.mu.Unlock()
-		if ok && f != nil {
-			u.refuse(f, why)
+		switch {
+		case f == nil:
+		case n.passes() && f.quote != nil:
+			u.send(n.packet(f.id, f.target.Addr(), f.quote))
+		default:
+			u.refuse(f, n.err)
 		}
 	}
-}
-
-func addrPortOf(a unix.Sockaddr) netip.AddrPort {
-	switch a := a.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
-	}
-	return netip.AddrPort{}
-}
-
-// extendedError reads the cause from the control messages of an error, a
-// struct sock_extended_err.
-func extendedError(control []byte) (syscall.Errno, bool) {
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil {
-		return 0, false
-	}
-	for _, c := range messages {
-		ip := c.Header.Level == unix.SOL_IP && c.Header.Type == unix.IP_RECVERR
-		ip6 := c.Header.Level == unix.SOL_IPV6 && c.Header.Type == unix.IPV6_RECVERR
-		if (ip || ip6) && len(c.Data) >= 4 {
-			return syscall.Errno(binary.NativeEndian.Uint32(c.Data)), true
-		}
-	}
-	return 0, false
 }

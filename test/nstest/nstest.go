@@ -28,6 +28,14 @@ const (
 	UnreachableIPv6 = "2001:db8:1::1"
 	ProhibitedIPv4  = "192.0.2.2"
 	ProhibitedIPv6  = "2001:db8:2::1"
+
+	// A router, what is behind it, and an address that it says is unreachable.
+	RouterIPv4 = "198.18.1.1"
+	RouterIPv6 = "2001:db8:3::1"
+	BehindIPv4 = "198.18.2.1"
+	BehindIPv6 = "2001:db8:4::1"
+	DeadIPv4   = "198.18.2.2"
+	DeadIPv6   = "2001:db8:4::2"
 )
 
 const stageVar = "KELP_NSTEST_STAGE"
@@ -92,6 +100,9 @@ func makeHost() error {
 	if err := makeDeadEnds(); err != nil {
 		return err
 	}
+	if err := makeRouter(); err != nil {
+		return err
+	}
 	for name, value := range map[string]string{"ping_group_range": "0 0", "ip_unprivileged_port_start": "53"} {
 		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0o644); err != nil {
 			return err
@@ -106,13 +117,7 @@ func makeDeadEnds() error {
 		UnreachableIPv4: unix.RTN_UNREACHABLE, UnreachableIPv6: unix.RTN_UNREACHABLE,
 		ProhibitedIPv4: unix.RTN_PROHIBIT, ProhibitedIPv6: unix.RTN_PROHIBIT,
 	} {
-		ip := net.ParseIP(addr)
-		bits := 8 * len(ip)
-		if v4 := ip.To4(); v4 != nil {
-			ip, bits = v4, 32
-		}
-		dst := &net.IPNet{IP: ip, Mask: net.CIDRMask(bits, bits)}
-		if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Type: kind}); err != nil {
+		if err := netlink.RouteAdd(&netlink.Route{Dst: single(addr), Type: kind}); err != nil {
 			return err
 		}
 	}
