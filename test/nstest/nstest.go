@@ -53,6 +53,8 @@ func Main(m *testing.M) int {
 			return 1
 		}
 		return again("keeper", syscall.CLONE_NEWUSER|syscall.CLONE_NEWNS)
+	case "router":
+		return router()
 	}
 	return m.Run()
 }

@@ -1,55 +1,75 @@
 package nstest
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"os"
-	"runtime"
+	"os/exec"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// makeRouter puts a router next to the host, in a network namespace of its own
-// that lives as long as the veth pair to it.
+// makeRouter puts a router next to the host, in the network namespace of a
+// process that lives as long as this one.
 func makeRouter() error {
-	made := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		made <- func() error {
-			host, err := os.Open("/proc/thread-self/ns/net")
-			if err != nil {
-				return err
-			}
-			defer host.Close()
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			return setUpRouter(int(host.Fd()))
-		}()
-		select {} // it holds the namespace
-	}()
-	if err := <-made; err != nil {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), stageVar+"=router")
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	if err != nil {
 		return err
 	}
-	return addRoutes("host", map[string]string{
-		BehindIPv4: RouterIPv4, DeadIPv4: RouterIPv4, BehindIPv6: RouterIPv6, DeadIPv6: RouterIPv6,
-	}, "198.18.1.2/24", "2001:db8:3::2/64")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "host"
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "router", PeerNamespace: netlink.NsPid(cmd.Process.Pid)}); err != nil {
+		return err
+	}
+	routes := map[string]string{BehindIPv4: RouterIPv4, DeadIPv4: RouterIPv4, BehindIPv6: RouterIPv6, DeadIPv6: RouterIPv6}
+	if err := addRoutes("host", routes, "198.18.1.2/24", "2001:db8:3::2/64"); err != nil {
+		return err
+	}
+	if _, err := in.Write([]byte{1}); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(out, make([]byte, 1))
+	return err
+}
+
+// router is the router's process. It returns the exit code.
+func router() int {
+	_, err := os.Stdin.Read(make([]byte, 1))
+	if err == nil {
+		err = setUpRouter()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "nstest: cannot set up the router:", err)
+		return 1
+	}
+	_, _ = os.Stdout.Write([]byte{1})
+	_, _ = os.Stdin.Read(make([]byte, 1)) // until the host ends
+	return 0
 }
 
 // setUpRouter runs in the router's namespace. What is behind the router is a
 // network that leads back: who sends there comes to the end of the hops.
-func setUpRouter(host int) error {
+func setUpRouter() error {
 	for file, value := range map[string]string{
 		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/icmp_ratelimit": "0", "ipv6/icmp/ratelimit": "0",
 	} {
 		if err := os.WriteFile("/proc/sys/net/"+file, []byte(value), 0o644); err != nil {
 			return err
 		}
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "router"
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "host", PeerNamespace: netlink.NsFd(host)}); err != nil {
-		return err
 	}
 	if err := addRoutes("router", map[string]string{BehindIPv4: "198.18.1.2", BehindIPv6: "2001:db8:3::2"}, RouterIPv4+"/24", RouterIPv6+"/64"); err != nil {
 		return err
