@@ -10,7 +10,7 @@ import (
 )
 
 // maxKeeper is what a keeper may grow by while containers do their worst.
-const maxKeeper = 128 << 20
+const maxKeeper = 160 << 20
 
 // A hostile container neither fills the keeper nor starves those beside it.
 func TestHostileTraffic(t *testing.T) {

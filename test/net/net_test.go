@@ -5,6 +5,7 @@ package net
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -146,8 +147,13 @@ func hostEcho(t *testing.T) string {
 	go func() {
 		for {
 			c, err := l.Accept()
-			if err != nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			if err != nil {
+				t.Log(err)
+				time.Sleep(50 * time.Millisecond)
+				continue
 			}
 			go func() {
 				defer c.Close()
