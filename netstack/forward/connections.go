@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync"
 )
@@ -11,11 +12,12 @@ type connections struct {
 	closed bool
 	open   map[aborter]netip.Addr // whose they are
 	share  *quota[netip.Addr]
+	log    *slog.Logger
 	tasks  sync.WaitGroup
 }
 
-func newConnections(most int) connections {
-	return connections{open: map[aborter]netip.Addr{}, share: newQuota[netip.Addr](most)}
+func newConnections(most int, log *slog.Logger) connections {
+	return connections{open: map[aborter]netip.Addr{}, share: newQuota[netip.Addr](most), log: log}
 }
 
 // aborter is a connection that can be broken by any goroutine.
@@ -29,6 +31,10 @@ func (c *connections) add(a aborter, who netip.Addr) (ok bool) {
 	if c.closed || !c.share.take(who) {
 		return false
 	}
+	if !descriptors.take(tcpCost, c.log) {
+		c.share.give(who)
+		return false
+	}
 	c.open[a] = who
 	c.tasks.Add(1)
 	return true
@@ -38,6 +44,7 @@ func (c *connections) add(a aborter, who netip.Addr) (ok bool) {
 func (c *connections) remove(a aborter) {
 	c.mu.Lock()
 	c.share.give(c.open[a])
+	descriptors.give(tcpCost)
 	delete(c.open, a)
 	c.mu.Unlock()
 	c.tasks.Done()

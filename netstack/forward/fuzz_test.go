@@ -38,6 +38,9 @@ func loose(t testing.TB) *Egress {
 	}()
 	t.Cleanup(func() {
 		e.Close()
+		if n := descriptors.used.Load(); n != 0 {
+			t.Errorf("%d open files are still counted", n)
+		}
 		near.Close()
 		far.Close()
 		<-done

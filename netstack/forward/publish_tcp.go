@@ -38,7 +38,7 @@ func publishTCP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, n
 	if err != nil {
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}
-	p := &publishedTCP{to: to, log: log, open: newConnections(maxInbound), congestion: hostCongestion(), host: unmapped(l.Addr().(*net.TCPAddr).AddrPort())}
+	p := &publishedTCP{to: to, log: log, open: newConnections(maxInbound, log), congestion: hostCongestion(), host: unmapped(l.Addr().(*net.TCPAddr).AddrPort())}
 	if p.acceptor, err = startAcceptor(l.(*net.TCPListener), p.accept, log); err != nil {
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}

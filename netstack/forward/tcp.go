@@ -69,7 +69,7 @@ func newTCPFlows(ctx context.Context, c *core) (*tcpFlows, error) {
 	}
 	t := &tcpFlows{
 		core: c, pumps: all, dialing: map[flowID]*hostDial{}, dialed: map[flowID]dialedSocket{},
-		open: newConnections(maxTCPFlows), pending: newQuota[netip.Addr](maxDials),
+		open: newConnections(maxTCPFlows, c.log), pending: newQuota[netip.Addr](maxDials),
 	}
 	t.forwarder = tcp.NewForwarder(c.stack, 0, maxDials, t.completeInStack)
 	if !c.cfg.StackOnly && c.cfg.Bridge.Transparent {
@@ -91,7 +91,7 @@ func (t *tcpFlows) close() {
 	t.closed = true
 	for id, d := range t.dialed {
 		resetSocket(d.fd)
-		delete(t.dialed, id)
+		t.forgetDialed(id)
 	}
 	for _, d := range t.dialing {
 		d.abort()
@@ -126,7 +126,7 @@ func (t *tcpFlows) beginDial(d *hostDial) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, dialed := t.dialed[d.id]
-	if t.dialing[d.id] != nil || dialed || t.closed || !t.pending.take(d.id.container.Addr()) {
+	if t.dialing[d.id] != nil || dialed || t.closed || !t.begin(d.id.container.Addr()) {
 		return false
 	}
 	t.dialing[d.id] = d
@@ -149,7 +149,7 @@ func (t *tcpFlows) answer(d *hostDial, err error) {
 			time.AfterFunc(acceptTimeout, t.expireDialed)
 		}
 	} else {
-		t.pending.give(d.id.container.Addr())
+		t.begun(d.id.container.Addr())
 	}
 	t.mu.Unlock()
 	switch {
@@ -196,7 +196,27 @@ func (t *tcpFlows) takeDialed(id flowID) (fd int, ok bool) {
 // Preconditions: t.mu is held; t.dialed has id.
 func (t *tcpFlows) forgetDialed(id flowID) {
 	delete(t.dialed, id)
-	t.pending.give(id.container.Addr())
+	t.begun(id.container.Addr())
+}
+
+// begin says whether a container may begin one more connection. begun is
+// called when that is open or has failed.
+//
+// Preconditions: t.mu is held.
+func (t *tcpFlows) begin(who netip.Addr) bool {
+	if !t.pending.take(who) {
+		return false
+	}
+	if !descriptors.take(dialCost, t.log) {
+		t.pending.give(who)
+		return false
+	}
+	return true
+}
+
+func (t *tcpFlows) begun(who netip.Addr) {
+	t.pending.give(who)
+	descriptors.give(dialCost)
 }
 
 // refuse passes the host's answer to a SYN on to the container. A dial that

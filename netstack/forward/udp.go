@@ -181,8 +181,13 @@ func (u *udpFlows) add(f *udpFlow) error {
 		u.end(u.oldest(who))
 		u.share.take(who)
 	}
+	if !descriptors.take(udpCost, u.log) {
+		u.share.give(who)
+		return unix.ENFILE
+	}
 	if err := u.join(f); err != nil {
 		u.share.give(who)
+		descriptors.give(udpCost)
 		return err
 	}
 	u.flows[f.id] = f
@@ -224,6 +229,7 @@ func (u *udpFlows) end(f *udpFlow) {
 	}
 	delete(u.flows, f.id)
 	u.share.give(f.id.container.Addr())
+	descriptors.give(udpCost)
 	f.inner.Close()
 	u.leave(f)
 }
