@@ -42,6 +42,7 @@ var checks = []struct {
 	{"cgroups", checkCgroups},
 	{"networks", checkNetworks},
 	{"packet rules", checkRules},
+	{"source addresses", checkGuard},
 	{"network drivers", checkDrivers},
 	{"ping", checkPing},
 	{"ports", checkPorts},

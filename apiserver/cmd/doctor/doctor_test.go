@@ -80,6 +80,7 @@ func TestSickMachines(t *testing.T) {
 		{"no cgroup", func(f *Facts) { f.Cgroup = cgroup.Info{Driver: cgroup.None, Reason: "because", Hint: "do that"} }, "cgroups", Warn, "because", "do that"},
 		{"some controllers", func(f *Facts) { f.Cgroup.Controllers = []string{"memory", "pids"} }, "cgroups", Warn, "not cpu, cpuset, io", "Delegate=cpu"},
 		{"no bridges", func(f *Facts) { f.Network.Devices = unix.EOPNOTSUPP }, "networks", Fail, "cannot be made", "modprobe -a bridge"},
+		{"no rules for bridges", func(f *Facts) { f.Network.Guard = unix.EOPNOTSUPP }, "source addresses", Warn, "under each other's", "CONFIG_NF_TABLES_BRIDGE"},
 		{"no nftables", func(f *Facts) { f.Network.Rules = unix.EPROTONOSUPPORT }, "packet rules", Warn, "slower", "nft_tproxy"},
 		{"no ipvlan", func(f *Facts) { f.Network.Ipvlan, f.Network.SCTP = unix.EOPNOTSUPP, unix.EPROTONOSUPPORT }, "network drivers", Warn, "no ipvlan, SCTP ports", "modprobe -a ipvlan sctp"},
 		{"no ping", func(f *Facts) { f.Sysctls[sysctlPing] = "1	0" }, "ping", Warn, "ping_group_range (1 to 0)", "ping_group_range='0 2147483647'"},

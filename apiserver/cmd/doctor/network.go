@@ -28,6 +28,17 @@ func checkRules(f Facts) Result {
 	return pass("nftables has tproxy, socket and dnat")
 }
 
+func checkGuard(f Facts) Result {
+	switch {
+	case f.Mounts.Namespace != nil || f.Network.Devices != nil:
+		return fail("not tried: there are no networks", "see networks")
+	case f.Network.Guard != nil:
+		return warn("cannot be held ("+f.Network.Guard.Error()+"): containers of one network can send under each other's",
+			"ask the administrator to run: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE")
+	}
+	return pass("containers send under their own alone")
+}
+
 func checkDrivers(f Facts) Result {
 	var there, missing, modules []string
 	for _, d := range []struct {

@@ -24,6 +24,8 @@ type Network struct {
 	Devices error
 	// Rules are nftables' tproxy, socket and dnat.
 	Rules error
+	// Guard are nftables' rules for bridges, which know senders.
+	Guard error
 	// Macvlan, Ipvlan and SCTP are for those who ask for them.
 	Macvlan, Ipvlan, SCTP error
 }
@@ -51,6 +53,7 @@ func Trial() int {
 		_, err := bridge.AddUplink()
 		note("devices", err)
 		note("rules", tryRules(bridge))
+		note("guard", bridge.GuardErr)
 		note("macvlan", tryDevice(bridge, func(a netlink.LinkAttrs) netlink.Link { return &netlink.Macvlan{LinkAttrs: a} }))
 		note("ipvlan", tryDevice(bridge, func(a netlink.LinkAttrs) netlink.Link { return &netlink.IPVlan{LinkAttrs: a} }))
 	}
@@ -125,7 +128,7 @@ func tryNetwork(ctx context.Context) Network {
 		return nil
 	}
 	return Network{
-		Devices: failure("devices"), Rules: failure("rules"),
+		Devices: failure("devices"), Rules: failure("rules"), Guard: failure("guard"),
 		Macvlan: failure("macvlan"), Ipvlan: failure("ipvlan"), SCTP: failure("sctp"),
 	}
 }
