@@ -113,7 +113,7 @@ func New(cfg Config) (*Engine, error) {
 		Processes: e.keeper,
 		Tasks:     e.keeper,
 		Prober:    e.keeper,
-		Images:    containerImages{e.Images},
+		Images:    containerImages{e.Images, host},
 		RootFS:    e.Images,
 		Networks:  containerNetworks{e.Networks},
 		NetUse:    containerNetworks{e.Networks},
@@ -155,7 +155,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.Archives, err = archive.NewService(archiveContainers{e.Containers}, e.Images, e.Volumes, filepath.Join(cfg.RuntimeDir, "views"), host.MaxID)
+	e.Archives, err = archive.NewService(archiveContainers{e.Containers, host}, e.Images, e.Volumes, filepath.Join(cfg.RuntimeDir, "views"), host.MaxID)
 	return e, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/exec"
 	"github.com/kelp-engine/kelp/engine/mounts"
+	"github.com/kelp-engine/kelp/engine/spec"
 	"github.com/kelp-engine/kelp/engine/stats"
 	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
@@ -22,7 +23,10 @@ import (
 )
 
 // containerImages gives containers what they take from images.
-type containerImages struct{ *image.Store }
+type containerImages struct {
+	*image.Store
+	host spec.Host
+}
 
 // Resolve implements container.Images.
 func (s containerImages) Resolve(ctx context.Context, ref string) (*container.Image, error) {
@@ -31,6 +35,14 @@ func (s containerImages) Resolve(ctx context.Context, ref string) (*container.Im
 		return nil, err
 	}
 	return &container.Image{ID: im.ID, Config: im.Config, StopTimeout: im.StopTimeout, Parent: im.Parent, Platform: im.Platform}, nil
+}
+
+// CreateRootFS implements container.Images.
+func (s containerImages) CreateRootFS(ctx context.Context, containerID, imageID string, temporary bool, kept *spec.IDs) error {
+	if kept == nil {
+		return s.Store.CreateRootFS(ctx, containerID, imageID, temporary)
+	}
+	return s.Store.CreateShiftedRootFS(ctx, containerID, imageID, temporary, spec.Mappings(kept.UID, s.host), spec.Mappings(kept.GID, s.host))
 }
 
 // imageUsers tells the image store which containers use an image.
@@ -128,7 +140,10 @@ func (s systemImages) Count(ctx context.Context) (int, error) {
 }
 
 // archiveContainers tells the archives of containers.
-type archiveContainers struct{ *container.Manager }
+type archiveContainers struct {
+	*container.Manager
+	host spec.Host
+}
 
 // Find implements archive.Containers.
 func (a archiveContainers) Find(ref string) (archive.Container, error) {
@@ -140,6 +155,16 @@ func (a archiveContainers) Find(ref string) (archive.Container, error) {
 	out := archive.Container{ID: r.ID, Name: r.Name, User: r.Config.User, Mounts: r.Mounts, ReadOnly: r.HostConfig.ReadonlyRootfs}
 	if r.State.Running() {
 		out.Process = r.Process
+	}
+	kept, err := spec.KeptIDs(r.HostConfig, a.host)
+	if err != nil {
+		return out, err
+	}
+	if out.User, err = spec.UserOf(r.Config.User, r.HostConfig, a.host); err != nil {
+		return out, err
+	}
+	if kept != nil {
+		out.IDs = archive.IDs{Users: spec.Mappings(kept.UID, a.host), Groups: spec.Mappings(kept.GID, a.host)}
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -12,8 +13,10 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
+	"go.podman.io/storage/pkg/idtools"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 )
@@ -30,7 +33,15 @@ const rootFSFlag = "kelp-rootfs"
 // empty one when imageID is "". It is no error when it is there already, made
 // from the same image. A temporary one survives the engine but not a restart
 // of the machine; making it does not wait for the disk.
-func (s rootFSs) CreateRootFS(_ context.Context, containerID, imageID string, temporary bool) error {
+func (s rootFSs) CreateRootFS(ctx context.Context, containerID, imageID string, temporary bool) error {
+	return s.CreateShiftedRootFS(ctx, containerID, imageID, temporary, nil, nil)
+}
+
+// CreateShiftedRootFS is CreateRootFS for a container with a user namespace of
+// its own: its files belong to the ids that those of the image are mapped to.
+// All of them are copied for that, because the kernel lets no ordinary user
+// show files under other ids.
+func (s rootFSs) CreateShiftedRootFS(_ context.Context, containerID, imageID string, temporary bool, uids, gids []specs.LinuxIDMapping) error {
 	s.gc.RLock()
 	defer s.gc.RUnlock()
 	if l, err := s.rootFS(containerID); err == nil {
@@ -48,13 +59,22 @@ func (s rootFSs) CreateRootFS(_ context.Context, containerID, imageID string, te
 		top = im.TopLayer
 	}
 	_, err := s.store.CreateLayer(containerID, top, nil, "", true, &storage.LayerOptions{
-		Flags:    map[string]any{rootFSFlag: imageID},
-		Volatile: temporary,
+		Flags:            map[string]any{rootFSFlag: imageID},
+		Volatile:         temporary,
+		IDMappingOptions: storage.LayerIDMappingOptions{UIDMap: idMaps(uids), GIDMap: idMaps(gids)},
 	})
 	if err != nil {
 		return fmt.Errorf("cannot make the root file system of container %s: %w", containerID, err)
 	}
 	return nil
+}
+
+func idMaps(list []specs.LinuxIDMapping) []idtools.IDMap {
+	var out []idtools.IDMap
+	for _, m := range list {
+		out = append(out, idtools.IDMap{ContainerID: int(m.ContainerID), HostID: int(m.HostID), Size: int(m.Size)})
+	}
+	return out
 }
 
 // rootFS finds the layer of a container.
@@ -82,7 +102,24 @@ func (s rootFSs) MountRootFS(containerID string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot mount the root file system of container %s: %w", containerID, err)
 	}
+	if len(l.UIDMap) == 0 {
+		return p, nil
+	}
+	// The store gives the root directory to kelp's root with each mount.
+	if err := os.Lchown(p, outside(l.UIDMap), outside(l.GIDMap)); err != nil {
+		return "", errors.Join(fmt.Errorf("cannot mount the root file system of container %s: %w", containerID, err), s.UnmountRootFS(containerID))
+	}
 	return p, nil
+}
+
+// outside is what a container's id 0 is mapped to.
+func outside(maps []idtools.IDMap) int {
+	for _, m := range maps {
+		if m.ContainerID == 0 {
+			return m.HostID
+		}
+	}
+	return 0
 }
 
 // UnmountRootFS takes back one MountRootFS. It is no error when nothing is
@@ -158,7 +195,7 @@ func (s rootFSs) Changes(containerID string) ([]container.FilesystemChange, erro
 	if err != nil {
 		return nil, err
 	}
-	list, err := driver.Changes(l.ID, nil, l.Parent, nil, "")
+	list, err := driver.Changes(l.ID, idtools.NewIDMappingsFromMaps(l.UIDMap, l.GIDMap), l.Parent, nil, "")
 	if err != nil {
 		return nil, fmt.Errorf("cannot compare container %s with its image: %w", containerID, err)
 	}
@@ -218,11 +255,15 @@ func (s rootFSs) RootFSSize(containerID string) (rw, total int64, err error) {
 // Export returns the whole root file system as a tar stream. Closing it
 // before its end stops the work.
 func (s rootFSs) Export(ctx context.Context, containerID string) (io.ReadCloser, error) {
+	l, err := s.rootFS(containerID)
+	if err != nil {
+		return nil, err
+	}
 	dir, err := s.MountRootFS(containerID)
 	if err != nil {
 		return nil, err
 	}
-	rc, err := archive.Tar(dir, archive.Uncompressed)
+	rc, err := archive.TarWithOptions(dir, &archive.TarOptions{UIDMaps: l.UIDMap, GIDMaps: l.GIDMap})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot export container %s: %w", containerID, err), s.UnmountRootFS(containerID))
 	}

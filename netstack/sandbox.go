@@ -144,6 +144,9 @@ func (s *Sandbox) listenBoth(at netip.AddrPort) (*net.UDPConn, *net.TCPListener,
 // Path is where others find the sandbox's namespace.
 func (s *Sandbox) Path() string { return s.ns.Path() }
 
+// Sysctls sets kernel settings of the sandbox, as "net.ipv4.ip_forward".
+func (s *Sandbox) Sysctls(settings map[string]string) error { return s.ns.Sysctls(settings) }
+
 // Close ends all that belongs to the sandbox. The namespace itself lives on
 // while processes are in it.
 func (s *Sandbox) Close() error {

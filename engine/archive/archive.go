@@ -36,6 +36,7 @@ type Tree struct {
 	root     *os.File // O_PATH
 	points   []mounts.Point
 	readOnly bool
+	ids      IDs
 	close    func() error
 }
 

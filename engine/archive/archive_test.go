@@ -310,7 +310,7 @@ func TestExtractOfABrokenArchive(t *testing.T) {
 
 func TestOwnersThatAreNotMapped(t *testing.T) {
 	var got [2]int
-	x := extractor{o: ExtractOptions{MaxID: 65536}}
+	x := extractor{tree: &Tree{}, o: ExtractOptions{MaxID: 65536}}
 	err := x.chown(&tar.Header{Uid: 1234567, Gid: 5}, func(uid, gid int) error { got = [2]int{uid, gid}; return nil })
 	if err != nil || got != [2]int{0, 5} {
 		t.Errorf("owner %v, %v; want root and group 5", got, err)

@@ -135,7 +135,7 @@ func (x *extractor) chown(hdr *tar.Header, chown func(uid, gid int) error) error
 	if gid < 0 || gid > int(x.o.MaxID) {
 		gid = 0
 	}
-	return chown(uid, gid)
+	return chown(x.tree.ids.outside(uid, gid))
 }
 
 // setXattrs sets a file's capabilities and user attributes, where the file

@@ -40,13 +40,13 @@ func (t *Tree) Pack(ctx context.Context, w io.Writer, name string) error {
 		return err
 	}
 	defer f.Close()
-	return pack(ctx, w, f, base(name))
+	return pack(ctx, w, f, base(name), t.ids)
 }
 
 // pack writes what the handle is, by the name first. Of a directory named ""
 // only the content is written.
-func pack(ctx context.Context, w io.Writer, f *os.File, first string) error {
-	p := packer{alive: ctx.Err, tar: tar.NewWriter(w), links: map[inode]string{}, buf: make([]byte, 128<<10)}
+func pack(ctx context.Context, w io.Writer, f *os.File, first string, ids IDs) error {
+	p := packer{ids: ids, alive: ctx.Err, tar: tar.NewWriter(w), links: map[inode]string{}, buf: make([]byte, 128<<10)}
 	if err := p.add(f, first, 0); err != nil {
 		return err
 	}
@@ -57,6 +57,7 @@ type inode struct{ dev, ino uint64 }
 
 // packer writes a tree. It lives as long as one call of pack.
 type packer struct {
+	ids   IDs
 	alive func() error // why to stop, or nil
 	tar   *tar.Writer
 	links map[inode]string // first names of files that have several
@@ -84,7 +85,7 @@ func (p *packer) add(handle *os.File, name string, depth int) error {
 			return nil // the host's, bound into /dev: containers can make none
 		}
 	}
-	hdr := header(name, st)
+	hdr := p.header(name, st)
 	if hdr.Typeflag == tar.TypeSymlink {
 		var err error
 		if hdr.Linkname, err = readlink(int(handle.Fd())); err != nil {
@@ -94,9 +95,10 @@ func (p *packer) add(handle *os.File, name string, depth int) error {
 	return p.tar.WriteHeader(hdr)
 }
 
-func header(name string, st unix.Stat_t) *tar.Header {
+func (p *packer) header(name string, st unix.Stat_t) *tar.Header {
+	uid, gid := p.ids.inside(st.Uid, st.Gid)
 	h := &tar.Header{
-		Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
+		Name: name, Mode: int64(st.Mode & 0o7777), Uid: uid, Gid: gid,
 		ModTime: time.Unix(st.Mtim.Unix()).Truncate(time.Second), Format: tar.FormatPAX,
 	}
 	switch st.Mode & unix.S_IFMT {
@@ -126,7 +128,7 @@ func (p *packer) addFile(handle *os.File, name string, st unix.Stat_t) error {
 	if st.Nlink > 1 {
 		id := inode{st.Dev, st.Ino}
 		if first, ok := p.links[id]; ok {
-			h := header(name, st)
+			h := p.header(name, st)
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 			return p.tar.WriteHeader(h)
 		}
@@ -137,7 +139,7 @@ func (p *packer) addFile(handle *os.File, name string, st unix.Stat_t) error {
 		return fmt.Errorf("cannot read %s: %w", name, err)
 	}
 	defer f.Close()
-	h := header(name, st)
+	h := p.header(name, st)
 	addXattrs(h, f)
 	if err := p.tar.WriteHeader(h); err != nil {
 		return err
@@ -206,7 +208,7 @@ func (p *packer) addDir(handle *os.File, name string, depth int) error {
 		return err
 	}
 	if name != "" {
-		if err := p.tar.WriteHeader(header(name, st)); err != nil {
+		if err := p.tar.WriteHeader(p.header(name, st)); err != nil {
 			return err
 		}
 	}

@@ -27,6 +27,8 @@ type Container struct {
 	Mounts  []mounts.Point
 	// ReadOnly says that its root file system is.
 	ReadOnly bool
+	// IDs are those of its user namespace.
+	IDs IDs
 }
 
 // Containers finds containers and tells the world what is done to them.
@@ -76,7 +78,7 @@ func (s *Service) Open(ctx context.Context, ref string) (*Tree, error) {
 }
 
 func (s *Service) open(ctx context.Context, ref string, c Container) (*Tree, error) {
-	t := &Tree{name: ref, points: c.Mounts, readOnly: c.ReadOnly}
+	t := &Tree{name: ref, points: c.Mounts, readOnly: c.ReadOnly, ids: c.IDs}
 	if c.Process.PID != 0 {
 		if root, err := openRunning(c.Process); err == nil {
 			t.root = root
@@ -202,7 +204,7 @@ func (s *Service) Export(ref string) (write func(context.Context, io.Writer) err
 	}
 	s.containers.Publish(c.ID, events.ActionExport)
 	return func(ctx context.Context, w io.Writer) error {
-		err := pack(ctx, w, root, "")
+		err := pack(ctx, w, root, "", c.IDs)
 		root.Close()
 		return first(err, s.rootfs.UnmountRootFS(c.ID))
 	}, nil

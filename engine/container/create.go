@@ -127,7 +127,11 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 		}
 	}()
 	undo.add(func() { logFailure(r, "remove the record", m.store.DeleteRecent(r.ID)) })
-	if err := m.o.Images.CreateRootFS(ctx, r.ID, r.Image, r.HostConfig.AutoRemove); err != nil {
+	kept, err := spec.KeptIDs(r.HostConfig, m.o.Host)
+	if err != nil {
+		return err
+	}
+	if err := m.o.Images.CreateRootFS(ctx, r.ID, r.Image, r.HostConfig.AutoRemove, kept); err != nil {
 		return named(r, "create", err)
 	}
 	crashpoint.Hit("container.create.made-rootfs")

@@ -200,7 +200,7 @@ func (s *fakeStore) set(id string, there bool) {
 	}
 }
 
-func (s *fakeStore) CreateRootFS(_ context.Context, id, _ string, _ bool) error {
+func (s *fakeStore) CreateRootFS(_ context.Context, id, _ string, _ bool, _ *spec.IDs) error {
 	s.set(id, true)
 	return nil
 }

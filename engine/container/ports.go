@@ -12,6 +12,7 @@ import (
 
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/mounts"
+	"github.com/kelp-engine/kelp/engine/spec"
 )
 
 // Processes runs containers; keeper.Client is the real one.
@@ -46,7 +47,9 @@ type Images interface {
 	Resolve(ctx context.Context, ref string) (*Image, error)
 	// CreateRootFS makes a root file system; a temporary one need not outlive
 	// the machine's restart.
-	CreateRootFS(ctx context.Context, containerID, imageID string, temporary bool) error
+	// The image's files belong to whom the container knows under their ids;
+	// kept, nil for none, is who the user is in it.
+	CreateRootFS(ctx context.Context, containerID, imageID string, temporary bool, kept *spec.IDs) error
 	RemoveRootFS(containerID string) error
 	RootFSIDs() ([]string, error)
 }

@@ -31,6 +31,8 @@ type Host struct {
 	// MaxID is the highest user and group id of the user namespace, all from
 	// 0 on being mapped; 0 where there is root only.
 	MaxID uint32
+	// User is who root of the user namespace is outside of it.
+	User IDs
 	// OOMScoreAdj is kelp's own, the lowest that containers can have.
 	OOMScoreAdj int
 	// NetworkSysfs says that a new sysfs can be mounted for a network
@@ -65,6 +67,12 @@ func Probe() (Host, error) {
 		return h, err
 	}
 	h.MaxID = min(h.MaxID, gid)
+	if h.User.UID, err = outside("/proc/self/uid_map"); err != nil {
+		return h, err
+	}
+	if h.User.GID, err = outside("/proc/self/gid_map"); err != nil {
+		return h, err
+	}
 	adj, err := os.ReadFile("/proc/self/oom_score_adj")
 	if err != nil {
 		return h, err
@@ -113,6 +121,24 @@ func maxID(path string) (uint32, error) {
 		return 0, fmt.Errorf("%s maps no id 0", path)
 	}
 	return uint32(min(next-1, 1<<31-1)), nil
+}
+
+// outside reads an id map and returns what id 0 is outside.
+func outside(path string) (uint32, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var inside, out, size uint32
+		if _, err := fmt.Sscan(line, &inside, &out, &size); err != nil {
+			return 0, fmt.Errorf("cannot read %s: %w", path, err)
+		}
+		if inside == 0 {
+			return out, nil
+		}
+	}
+	return 0, fmt.Errorf("%s maps no id 0", path)
 }
 
 // pingGroups are the groups that may open ICMP sockets: all there are.

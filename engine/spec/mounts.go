@@ -72,7 +72,7 @@ func procMount(hc *container.HostConfig) specs.Mount {
 // sysMount is a new sysfs, or the host's where the container shares the
 // host's network namespace, whose sysfs kelp may not mount anew.
 func sysMount(hc *container.HostConfig, join Join, h Host) specs.Mount {
-	if hc.NetworkMode.IsHost() || !h.NetworkSysfs {
+	if hc.NetworkMode.IsHost() || !h.NetworkSysfs || usernsMode(hc) != "" && !hc.NetworkMode.IsNone() {
 		return specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev", access(hc.Privileged)}}
 	}
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", access(hc.Privileged)}}

@@ -41,7 +41,11 @@ func initProcess(in Input) (*specs.Process, error) {
 		args = slices.Concat([]string{InitPath, "--"}, args)
 	}
 	env := mergeEnv(append(baseEnv(in.Config.Hostname, in.Config.Tty), in.Env...), in.Config.Env)
-	p, err := newProcess(in.Rootfs, in.Config.User, in.HostConfig.GroupAdd, env, in.Host)
+	user, err := UserOf(in.Config.User, in.HostConfig, in.Host)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newProcess(in.Rootfs, user, in.HostConfig.GroupAdd, env, in.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +78,10 @@ func Process(x Exec) (*specs.Process, error) {
 	user := x.Request.User
 	if user == "" {
 		user = x.Config.User
+	}
+	user, err := UserOf(user, x.HostConfig, x.Host)
+	if err != nil {
+		return nil, err
 	}
 	p, err := newProcess(x.Rootfs, user, x.HostConfig.GroupAdd, env, x.Host)
 	if err != nil {

@@ -74,6 +74,9 @@ func Build(in Input) (*specs.Spec, error) {
 		}
 	}
 	s.Mounts = allMounts(in)
+	if err := keepIDs(s, in); err != nil {
+		return nil, err
+	}
 	if err := secure(s, in); err != nil {
 		return nil, err
 	}
@@ -121,6 +124,11 @@ func sysctls(in Input) map[string]string {
 	if m := in.HostConfig.NetworkMode; !m.IsHost() && !m.IsContainer() {
 		out["net.ipv4.ip_unprivileged_port_start"] = "0"
 		out["net.ipv4.ping_group_range"] = pingGroups(in.Host)
+		if kept, _ := KeptIDs(in.HostConfig, in.Host); kept != nil && m.IsNone() {
+			// The container itself writes it, and its ids are in another order
+			// than kelp's: one group is a range in both. Root needs none.
+			out["net.ipv4.ping_group_range"] = fmt.Sprintf("%d\t%d", kept.GID, kept.GID)
+		}
 	}
 	for k, v := range in.HostConfig.Sysctls {
 		out[k] = v

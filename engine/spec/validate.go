@@ -30,6 +30,8 @@ func Validate(c *container.Config, hc *container.HostConfig, h Host) (warnings [
 		func() error { return checkModes(hc) },
 		func() error { return checkProcess(hc, h) },
 		func() error { return checkSysctls(hc) },
+		func() error { return checkUserns(hc, h) },
+		func() error { return checkGroups(hc) },
 		func() error { return checkOthers(hc) },
 		func() error { return checkPaths(hc) },
 		func() error { return checkUlimits(hc.Ulimits) },
@@ -100,8 +102,6 @@ func checkModes(hc *container.HostConfig) error {
 		return fault.InvalidArgument("invalid PID mode: %v", hc.PidMode)
 	case !hc.UTSMode.Valid():
 		return fault.InvalidArgument("invalid UTS mode: %v", hc.UTSMode)
-	case !hc.UsernsMode.Valid():
-		return fault.InvalidArgument("invalid userns mode: %v", hc.UsernsMode)
 	case !hc.CgroupnsMode.Valid():
 		return fault.InvalidArgument("invalid cgroup namespace mode: %v", hc.CgroupnsMode)
 	case hc.Cgroup != "":

@@ -6,11 +6,28 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // sysctl is one setting below /proc/sys/net, for instance
 // {"ipv4/ip_forward", "1"}.
 type sysctl struct{ name, value string }
+
+// Sysctls sets kernel settings of the namespace, as "net.ipv4.ip_forward".
+func (n *Namespace) Sysctls(settings map[string]string) error {
+	return n.Do(func() error {
+		for name, value := range settings {
+			path, ok := strings.CutPrefix(name, "net.")
+			if path = strings.ReplaceAll(path, ".", "/"); !ok || !filepath.IsLocal(path) {
+				return fmt.Errorf("%s is no setting of a network", name)
+			}
+			if err := (sysctl{path, value}).write(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
 // set writes the settings of the calling thread's network namespace. Settings
 // that the kernel does not have are left out.

@@ -268,6 +268,17 @@ func (n *networks) NetNS(id string) (string, error) {
 	return b.box.Path(), nil
 }
 
+// Sysctls implements sandboxes.
+func (n *networks) Sysctls(id string, settings map[string]string) error {
+	n.mu.Lock()
+	b := n.boxes[id]
+	n.mu.Unlock()
+	if b == nil || b.box == nil {
+		return fault.NotFound("container %s has no network sandbox", id)
+	}
+	return b.box.Sysctls(settings)
+}
+
 // closeAll ends every sandbox and network.
 func (n *networks) closeAll() {
 	n.mu.Lock()

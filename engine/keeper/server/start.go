@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -138,7 +139,25 @@ func joinSandbox(nets sandboxes, req *keeper.StartRequest) error {
 		return n.Type == specs.NetworkNamespace
 	})
 	req.Spec.Linux.Namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: path})
-	return nil
+	return ownSysctls(nets, req)
+}
+
+// ownSysctls sets the network's settings of a container that cannot do that
+// itself, because the sandbox is not of its own user namespace.
+func ownSysctls(nets sandboxes, req *keeper.StartRequest) error {
+	if !slices.ContainsFunc(req.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace }) {
+		return nil
+	}
+	net, rest := map[string]string{}, map[string]string{}
+	for k, v := range req.Spec.Linux.Sysctl {
+		if strings.HasPrefix(k, "net.") {
+			net[k] = v
+		} else {
+			rest[k] = v
+		}
+	}
+	req.Spec.Linux.Sysctl = rest
+	return nets.Sysctls(req.Sandbox, net)
 }
 
 func processIO(f *stdio.Files, s keeper.Stdio) runtime.IO {

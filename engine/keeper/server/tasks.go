@@ -24,6 +24,8 @@ type tasks struct {
 type sandboxes interface {
 	// NetNS returns a path of the sandbox's network namespace.
 	NetNS(sandbox string) (string, error)
+	// Sysctls sets kernel settings of the sandbox's network namespace.
+	Sysctls(sandbox string, settings map[string]string) error
 }
 
 func newTasks(rt *runtime.Runtime) *tasks {
