@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 )
 
@@ -29,6 +30,19 @@ func linkClients(root, base string) error {
 		}
 	}
 	return nil
+}
+
+// addDocker puts a docker client into bin where the machine has none: the one
+// of hack/setup-clients, else kelp's own.
+func addDocker(base, bin string) error {
+	if _, err := exec.LookPath("docker"); err == nil {
+		return nil
+	}
+	client := filepath.Join(base, "clients", "docker", "docker")
+	if !isFile(client) {
+		client = "kelp"
+	}
+	return os.Symlink(client, filepath.Join(bin, "docker"))
 }
 
 // clientsDir is where linkClients has put the links.

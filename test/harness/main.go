@@ -103,10 +103,7 @@ func prepare(base string, more []func(bin string) error) error {
 	if err := linkClients(root, base); err != nil {
 		return err
 	}
-	if _, err := exec.LookPath("docker"); err != nil {
-		return os.Symlink("kelp", filepath.Join(bin, "docker"))
-	}
-	return nil
+	return addDocker(base, bin)
 }
 
 // Program has Main build a Go package as a program that runs anywhere.

@@ -151,7 +151,7 @@ func writeBusybox(path string) error {
 	return images.Recipe{Name: "busybox", Ref: "busybox:latest"}.Write(path)
 }
 
-// condition answers [cgroup2], [limits], [docker-client] and [client:NAME], for
+// condition answers [cgroup2], [limits] and [client:NAME], for
 // a part of hack/setup-clients, which is $CLIENTS/NAME.
 func condition(cond string) (bool, error) {
 	if name, ok := strings.CutPrefix(cond, "client:"); ok {
@@ -167,15 +167,8 @@ func condition(cond string) (bool, error) {
 	case "limits": // and limit them
 		b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
 		return err == nil && strings.Contains(string(b), "memory"), nil
-	case "docker-client": // the client is Docker's own, not kelp's
-		return !isLink(filepath.Join(filepath.Dir(Binary()), "docker")), nil
 	}
 	return false, nil
-}
-
-func isLink(path string) bool {
-	_, err := os.Readlink(path)
-	return err == nil
 }
 
 func of(ts *testscript.TestScript) *script { return ts.Value(scriptKey{}).(*script) }
