@@ -6,10 +6,14 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kelp-engine/kelp/netstack/link"
 	"golang.org/x/sys/unix"
 )
+
+// hastyWait is how long a pump looks for events before it sleeps.
+const hastyWait = 100 * time.Microsecond
 
 // maxPumps bounds the threads that carry connections.
 const maxPumps = 8
@@ -30,6 +34,7 @@ type pump struct {
 	free  []int32
 	pipes []*pipe
 	again []*flow // have more to move than one turn allows
+	hasty bool    // the last wait was short
 }
 
 // source is a socket's owner. ready hears of the socket's events, each once.
@@ -125,7 +130,7 @@ func (p *pump) call(f func()) {
 func (p *pump) run() {
 	events := make([]unix.EpollEvent, 256)
 	for {
-		n, err := unix.EpollWait(p.epoll, events, p.timeout())
+		n, err := p.wait(events)
 		if err != nil && err != unix.EINTR {
 			panic(os.NewSyscallError("epoll_wait", err)) // its descriptor is ours alone
 		}
@@ -140,6 +145,26 @@ func (p *pump) run() {
 		p.runPosted()
 		p.runAgain()
 	}
+}
+
+// wait returns the next events. To be woken takes a processor that sleeps tens of
+// microseconds, so where the last events came sooner than that it looks for
+// the next ones itself for a while, and lets others run.
+func (p *pump) wait(events []unix.EpollEvent) (int, error) {
+	timeout := p.timeout()
+	if timeout == 0 {
+		return unix.EpollWait(p.epoll, events, 0)
+	}
+	begun := time.Now()
+	for p.hasty && time.Since(begun) < hastyWait {
+		if n, err := unix.EpollWait(p.epoll, events, 0); n != 0 {
+			return n, err
+		}
+		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
+	n, err := unix.EpollWait(p.epoll, events, timeout)
+	p.hasty = time.Since(begun) < hastyWait
+	return n, err
 }
 
 // timeout is that of the next wait: none when there is something else to do if

@@ -50,6 +50,8 @@ type netFigure struct {
 	// sides are measured one after the other, several times over, so that
 	// what disturbs the machine disturbs all.
 	sides []string
+	// once is for what the first time changes.
+	once bool
 	// goal judges the medians.
 	goal  func(v map[string]float64) bool
 	wants string
@@ -153,7 +155,11 @@ func (n *netBench) sourceKept(ctx context.Context) error {
 // measure returns the median of each side that can do it.
 func (f *netFigure) measure(ctx context.Context, n *netBench) (map[string]float64, error) {
 	samples, failed := map[string][]float64{}, map[string]error{}
-	for range *repeatFlag {
+	repeats := *repeatFlag
+	if f.once {
+		repeats = 1
+	}
+	for range repeats {
 		for _, who := range f.sides {
 			if n.sides[who] == nil || failed[who] != nil {
 				continue
