@@ -54,7 +54,7 @@ func (m *table) freeSubnet(ipv6 bool) (netip.Prefix, error) {
 		}
 	}
 	return netip.Prefix{}, fault.Internal("all predefined address pools have been fully subnetted").
-		WithHint("remove networks with 'docker network prune', or name a --subnet")
+		WithHint("remove networks with 'docker network prune', name a --subnet, or give more in default-address-pools of kelp's configuration file")
 }
 
 // free returns the pool's first subnet that overlaps none of those used.

@@ -3,10 +3,12 @@ package network
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
 
@@ -139,4 +141,20 @@ func (s *setup) onNetworks(id string) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+func TestExhaustedPoolsSayWhatToDo(t *testing.T) {
+	s := fresh(t)
+	s.o.Defaults.Pools = []Pool{{netip.MustParsePrefix("10.200.0.0/23"), 24}}
+	for _, name := range []string{"one", "two"} {
+		_, _, err := s.Create(t.Context(), network.CreateRequest{Name: name})
+		check(t, err)
+	}
+	_, _, err := s.Create(t.Context(), network.CreateRequest{Name: "three"})
+	if err == nil || !strings.Contains(err.Error(), "fully subnetted") || !strings.Contains(fault.HintOf(err), "default-address-pools") {
+		t.Errorf("got %v with the hint %q", err, fault.HintOf(err))
+	}
+	check(t, s.Remove(t.Context(), "one"))
+	_, _, err = s.Create(t.Context(), network.CreateRequest{Name: "three"})
+	check(t, err)
 }
