@@ -32,16 +32,16 @@ const startTimeout = time.Minute
 func ensureStarted(ctx context.Context, s settings) (socket string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if r, err := findLive(ctx, s); err == nil || !errdefs.IsNotFound(err) {
-		return r.use(ctx, s, err)
+	if socket, err := useLive(ctx, s); !errdefs.IsNotFound(err) {
+		return socket, err
 	}
 	unlock, err := lockStart(ctx, s.RuntimeDir)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if r, err := findLive(ctx, s); err == nil || !errdefs.IsNotFound(err) {
-		return r.use(ctx, s, err)
+	if socket, err := useLive(ctx, s); !errdefs.IsNotFound(err) {
+		return socket, err
 	}
 	if isServed(s.Socket) { // systemd listens, and starts kelp for the first client
 		return s.Socket, waitActivated(ctx, s.Socket)
@@ -56,18 +56,25 @@ func ensureStarted(ctx context.Context, s settings) (socket string, err error) {
 	return s.Socket, nil
 }
 
-// use returns the socket of a keeper that findRunning found.
-func (r running) use(ctx context.Context, s settings, err error) (string, error) {
-	if err == nil {
-		err = r.matches(s)
+// useLive returns the socket of a keeper that runs, and whose engine is ready;
+// no keeper is errdefs.ErrNotFound, also when one ends meanwhile.
+func useLive(ctx context.Context, s settings) (socket string, err error) {
+	for {
+		r, err := findLive(ctx, s)
+		if err == nil {
+			err = r.matches(s)
+		}
+		if err != nil {
+			return "", timedOut(err)
+		}
+		broken := r.client.WaitEngine(ctx)
+		if broken == nil {
+			return r.Socket, nil
+		}
+		if now, err := findLive(ctx, s); err == nil && now.PID == r.PID {
+			return "", timedOut(broken)
+		}
 	}
-	if err == nil {
-		err = r.client.WaitEngine(ctx)
-	}
-	if err != nil {
-		return "", timedOut(err)
-	}
-	return r.Socket, nil
 }
 
 func timedOut(err error) error {
