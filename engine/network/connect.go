@@ -134,7 +134,7 @@ func (m *Manager) connectLive(ctx context.Context, c *Container, w wish) error {
 		a.state.Endpoints = append(slices.Clone(a.state.Endpoints), e)
 	}
 	m.mu.Unlock()
-	etc{m.joints}.update(c, before)
+	etc{m.joints}.update(m.o.Defaults.resolve(c), before)
 	m.publish(w.net, events.ActionConnect, map[string]string{"container": c.ID})
 	return nil
 }
@@ -233,7 +233,7 @@ func (m *Manager) disconnectLive(ctx context.Context, c *Container, r *Record) e
 	}
 	m.freeAll([]keeper.Endpoint{e})
 	m.mu.Unlock()
-	etc{m.joints}.update(c, before)
+	etc{m.joints}.update(m.o.Defaults.resolve(c), before)
 	m.publish(r, events.ActionDisconnect, map[string]string{"container": c.ID})
 	return nil
 }
