@@ -31,7 +31,7 @@ func (c *connections) add(a aborter, who netip.Addr) (ok bool) {
 	if c.closed || !c.share.take(who) {
 		return false
 	}
-	if !descriptors.take(tcpCost, c.log) {
+	if !descriptors.take(who, tcpCost, c.log) {
 		c.share.give(who)
 		return false
 	}
@@ -44,7 +44,7 @@ func (c *connections) add(a aborter, who netip.Addr) (ok bool) {
 func (c *connections) remove(a aborter) {
 	c.mu.Lock()
 	c.share.give(c.open[a])
-	descriptors.give(tcpCost)
+	descriptors.give(c.open[a], tcpCost)
 	delete(c.open, a)
 	c.mu.Unlock()
 	c.tasks.Done()

@@ -38,8 +38,8 @@ func loose(t testing.TB) *Egress {
 	}()
 	t.Cleanup(func() {
 		e.Close()
-		if n := descriptors.used.Load(); n != 0 {
-			t.Errorf("%d open files are still counted", n)
+		if descriptors.used != 0 || len(descriptors.held) != 0 {
+			t.Errorf("open files are still counted: %v", descriptors.held)
 		}
 		near.Close()
 		far.Close()

@@ -3,7 +3,8 @@ package forward
 import (
 	"log/slog"
 	"math"
-	"sync/atomic"
+	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,12 +48,15 @@ func (q *quota[K]) give(k K) {
 const oldestOf = 16
 
 // descriptors counts the open files of all flows. They may use three quarters
-// of those that the process can have: containers, too, need some to start.
-var descriptors budget
+// of those that the process can have: containers, too, need some to start. Of
+// these one container or client may use as many as are then still left.
+var descriptors = budget{held: map[netip.Addr]int64{}}
 
 type budget struct {
-	used atomic.Int64
-	next atomic.Int64 // when it may be logged again that nothing is left
+	mu   sync.Mutex
+	used int64
+	held map[netip.Addr]int64
+	next int64 // when it may be logged again that nothing is left
 }
 
 // budgetSilence is how long it is not logged again.
@@ -61,25 +65,37 @@ const budgetSilence = 10 * time.Second
 // What flows cost in open files.
 const (
 	dialCost = 1
-	tcpCost  = 4 // two sockets, and a pipe for each direction's data
+	tcpCost  = 2 // pipes are held only while data moves
 	udpCost  = 2
 )
 
-// take says whether there are n more; that there are not is logged.
-func (b *budget) take(n int64, log *slog.Logger) bool {
+// take says whether there are n more for somebody; that there are not is
+// logged.
+func (b *budget) take(who netip.Addr, n int64, log *slog.Logger) bool {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		limit.Cur = math.MaxInt64
 	}
-	if b.used.Add(n) <= int64(limit.Cur/4*3) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held[who]+n <= int64(limit.Cur/4*3)-b.used {
+		b.used += n
+		b.held[who] += n
 		return true
 	}
-	b.give(n)
-	if at, next := now(), b.next.Load(); at >= next && b.next.CompareAndSwap(next, at+int64(budgetSilence)) {
-		log.Warn("connections of containers are refused: there are too many for kelp's limit of open files", "limit", limit.Cur,
+	if at := now(); at >= b.next {
+		b.next = at + int64(budgetSilence)
+		log.Warn("connections are refused: there are too many for kelp's limit of open files", "of", who, "limit", limit.Cur,
 			"hint", "raise it with 'ulimit -n', or LimitNOFILE in kelp's service, before kelp starts")
 	}
 	return false
 }
 
-func (b *budget) give(n int64) { b.used.Add(-n) }
+func (b *budget) give(who netip.Addr, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= n
+	if b.held[who] -= n; b.held[who] == 0 {
+		delete(b.held, who)
+	}
+}

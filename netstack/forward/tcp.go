@@ -207,7 +207,7 @@ func (t *tcpFlows) begin(who netip.Addr) bool {
 	if !t.pending.take(who) {
 		return false
 	}
-	if !descriptors.take(dialCost, t.log) {
+	if !descriptors.take(who, dialCost, t.log) {
 		t.pending.give(who)
 		return false
 	}
@@ -216,7 +216,7 @@ func (t *tcpFlows) begin(who netip.Addr) bool {
 
 func (t *tcpFlows) begun(who netip.Addr) {
 	t.pending.give(who)
-	descriptors.give(dialCost)
+	descriptors.give(who, dialCost)
 }
 
 // refuse passes the host's answer to a SYN on to the container. A dial that

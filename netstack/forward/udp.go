@@ -181,13 +181,13 @@ func (u *udpFlows) add(f *udpFlow) error {
 		u.end(u.oldest(who))
 		u.share.take(who)
 	}
-	if !descriptors.take(udpCost, u.log) {
+	if !descriptors.take(who, udpCost, u.log) {
 		u.share.give(who)
 		return unix.ENFILE
 	}
 	if err := u.join(f); err != nil {
 		u.share.give(who)
-		descriptors.give(udpCost)
+		descriptors.give(who, udpCost)
 		return err
 	}
 	u.flows[f.id] = f
@@ -229,7 +229,7 @@ func (u *udpFlows) end(f *udpFlow) {
 	}
 	delete(u.flows, f.id)
 	u.share.give(f.id.container.Addr())
-	descriptors.give(udpCost)
+	descriptors.give(f.id.container.Addr(), udpCost)
 	f.inner.Close()
 	u.leave(f)
 }
