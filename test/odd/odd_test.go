@@ -100,7 +100,7 @@ var machines = []machine{
 		name: "no HOME, and an account without one", directory: true, make: "rm extrausers/passwd", env: []string{"HOME=", "USER="},
 		refused: `HOME is not set and your account has no home directory: set HOME, or start kelp with --data-root DIR`,
 	},
-	{name: "no /dev/net/tun and no /dev/fuse", make: bareDev, doctor: `warn  /dev/net/tun +missing`},
+	{name: "no /dev/net/tun and no /dev/fuse", make: bareDev, doctor: `pass  networks +bridges and their ways out can be made`},
 	{name: "no cgroups", make: "umount -R /sys/fs/cgroup", doctor: `warn  cgroups +no limits on containers`},
 	{name: "other users' processes hidden", make: "mount -t proc -o hidepid=2 proc /proc"},
 	{name: "few open files", make: "ulimit -n 256"},
