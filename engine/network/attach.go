@@ -127,6 +127,9 @@ func (m *joints) wishes(c *Container) ([]wish, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := r.checkUsable(); err != nil {
+			return nil, err
+		}
 		if r.Driver == driverNull {
 			continue // taken off its last network
 		}

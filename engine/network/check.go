@@ -10,7 +10,8 @@ import (
 
 // Check refuses what a container that is being made asks of its networks and
 // can never have; the warnings are about what it will be without. A network
-// that is not there yet is no error before the start.
+// that is not there yet, or is a configuration network, is no error before the
+// start.
 func (m *Manager) Check(c *Container) (warnings []string, err error) {
 	mode := c.HostConfig.NetworkMode
 	if mode.IsNone() || mode.IsHost() || mode.IsContainer() {
@@ -25,7 +26,7 @@ func (m *Manager) Check(c *Container) (warnings []string, err error) {
 		return warnings, nil
 	}
 	wishes, err := m.wishes(c)
-	if errdefs.IsNotFound(err) {
+	if errdefs.IsNotFound(err) || errdefs.IsPermissionDenied(err) {
 		return nil, nil
 	}
 	if err != nil {

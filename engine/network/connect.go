@@ -74,6 +74,9 @@ func (m *table) names(endpoints map[string]*network.EndpointSettings, networkID 
 
 // checkConnect refuses what cannot be connected.
 func (m *joints) checkConnect(r *Record, c *Container) error {
+	if err := r.checkUsable(); err != nil {
+		return err
+	}
 	mode := c.HostConfig.NetworkMode
 	switch {
 	case mode.IsHost() || r.Driver == driverHost:

@@ -21,7 +21,12 @@ func (m *Manager) Create(ctx context.Context, req network.CreateRequest) (id str
 	if req.Driver == "" {
 		req.Driver = driverBridge
 	}
-	req.Options = m.o.Defaults.withOptions(req.Driver, req.Options)
+	if req, err = m.configured(req); err != nil {
+		return "", nil, err
+	}
+	if !req.ConfigOnly {
+		req.Options = m.o.Defaults.withOptions(req.Driver, req.Options)
+	}
 	r, err := describe(req)
 	if err != nil {
 		return "", nil, err
@@ -50,6 +55,11 @@ func (m *table) enter(r *Record, ipam *network.IPAM) (warnings []string, err err
 			return nil, fault.Conflict("network with name %s already exists", r.Name)
 		}
 	}
+	if r.ConfigFrom != "" { // it may have been removed meanwhile
+		if _, err := m.configuration(r.ConfigFrom); err != nil {
+			return nil, err
+		}
+	}
 	if warnings, err = m.chooseSubnets(r, ipam); err != nil {
 		return nil, err
 	}
@@ -76,10 +86,13 @@ func describe(req network.CreateRequest) (*Record, error) {
 	if err := checkDriver(req); err != nil {
 		return nil, err
 	}
-	if err := checkOptions(req.Driver, req.Options); err != nil {
+	r := newRecord(req.Name, req.Driver)
+	if req.ConfigOnly { // the drivers of the networks made from it check the options
+		r.ConfigOnly, r.Driver = true, driverNull
+	} else if err := checkOptions(req.Driver, req.Options); err != nil {
 		return nil, err
 	}
-	r := newRecord(req.Name, req.Driver)
+	r.ConfigFrom = configFrom(req)
 	r.Internal, r.Attachable, r.Labels, r.Options = req.Internal, req.Attachable, maps.Clone(req.Labels), maps.Clone(req.Options)
 	r.EnableIPv4, r.EnableIPv6 = !r.off(optIPv4), r.on(optIPv6)
 	if req.EnableIPv4 != nil {
@@ -91,7 +104,7 @@ func describe(req network.CreateRequest) (*Record, error) {
 	if !r.EnableIPv4 && !r.EnableIPv6 {
 		return nil, fault.InvalidArgument("IPv4 or IPv6 must be enabled")
 	}
-	if (r.isolated(false) || r.isolated(true)) && !r.Internal {
+	if (r.isolated(false) || r.isolated(true)) && !r.Internal && !r.ConfigOnly {
 		return nil, fault.InvalidArgument("gateway mode %q can only be used for an internal network", gatewayIsolated)
 	}
 	return r, nil
@@ -99,14 +112,12 @@ func describe(req network.CreateRequest) (*Record, error) {
 
 func checkDriver(req network.CreateRequest) error {
 	switch {
-	case req.ConfigOnly || req.ConfigFrom != nil && req.ConfigFrom.Network != "":
-		return fault.NotImplemented("configuration-only networks are not supported")
 	case req.Ingress:
 		return fault.Unavailable("this node is not a swarm manager")
 	case req.Scope != "" && req.Scope != "local":
 		return fault.InvalidArgument("invalid scope %q: this node is not a swarm manager", req.Scope)
 	}
-	if driverOptions[req.Driver] != nil {
+	if driverOptions[req.Driver] != nil || req.ConfigOnly && req.Driver == driverNull {
 		return nil
 	}
 	switch req.Driver {

@@ -89,6 +89,10 @@ func (m *joints) remove(ctx context.Context, r *Record) error {
 		m.mu.Unlock()
 		return err
 	}
+	if err := m.checkDependents(r); err != nil {
+		m.mu.Unlock()
+		return err
+	}
 	if m.leased(r.ID) {
 		m.mu.Unlock()
 		return fault.PermissionDenied("error while removing network: a container is joining network %s", r.Name)
@@ -134,7 +138,8 @@ func (m *joints) inUse(r *Record) error {
 	return fault.PermissionDenied("error while removing network: network %s has active endpoints (%s)", r.Name, strings.Join(users, ", "))
 }
 
-// Prune removes the networks that no container is on.
+// Prune removes the networks that no container is on. Configuration networks,
+// which none can be on, stay.
 func (m *Manager) Prune(ctx context.Context, filters filter.Args) (network.PruneReport, error) {
 	until, err := parseUntil(filters["until"])
 	if err != nil {
@@ -145,7 +150,7 @@ func (m *Manager) Prune(ctx context.Context, filters filter.Args) (network.Prune
 	for _, r := range m.all() {
 		old := until.IsZero() || r.Created.Before(until)
 		wanted := filters.Labels("label", r.Labels) && !(filters.Has("label!") && filters.Labels("label!", r.Labels))
-		if !r.predefined() && old && wanted && len(m.users(r)) == 0 {
+		if !r.predefined() && !r.ConfigOnly && old && wanted && len(m.users(r)) == 0 {
 			unused = append(unused, r)
 		}
 	}

@@ -36,6 +36,11 @@ type Record struct {
 	Attachable bool              `json:"attachable,omitempty"`
 	Options    map[string]string `json:"options,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
+	// ConfigOnly networks are there to make others from; no container is ever
+	// on one.
+	ConfigOnly bool `json:"config_only,omitempty"`
+	// ConfigFrom is the name of the one that the network was made from.
+	ConfigFrom string `json:"config_from,omitempty"`
 }
 
 func newRecord(name, driver string) *Record {
@@ -86,6 +91,7 @@ func (r *Record) api() network.Network {
 		Name: r.Name, ID: r.ID, Created: r.Created, Scope: "local", Driver: r.Driver,
 		EnableIPv4: r.EnableIPv4, EnableIPv6: r.EnableIPv6, IPAM: r.IPAM,
 		Internal: r.Internal, Attachable: r.Attachable,
+		ConfigOnly: r.ConfigOnly, ConfigFrom: network.ConfigReference{Network: r.ConfigFrom},
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
 	maps.Copy(n.Options, r.Options)

@@ -76,7 +76,10 @@ func fill(e *network.EndpointSettings, r *Record, live []keeper.Endpoint) {
 //
 // Preconditions: m.mu is held.
 func (m *joints) inspect(r *Record) network.Inspect {
-	in := network.Inspect{Network: r.api(), Containers: map[string]network.EndpointResource{}, Status: m.status(r)}
+	in := network.Inspect{Network: r.api(), Containers: map[string]network.EndpointResource{}}
+	if !r.ConfigOnly {
+		in.Status = m.status(r)
+	}
 	for id, a := range m.attached {
 		for _, e := range a.state.Endpoints {
 			if e.NetworkID == r.ID {

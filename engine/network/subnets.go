@@ -21,6 +21,9 @@ func (m *table) chooseSubnets(r *Record, ipam *network.IPAM) (warnings []string,
 			return nil, err
 		}
 	}
+	if r.ConfigOnly { // each network made from it has what is left open chosen anew
+		return warnings, nil
+	}
 	for _, ipv6 := range []bool{false, true} {
 		if wanted := r.EnableIPv4 && !ipv6 || r.EnableIPv6 && ipv6; !wanted || r.hasFamily(ipv6) {
 			continue
