@@ -86,6 +86,9 @@ func (g *golden) session(t *testing.T) {
 	g.ask(t, "container-create-no-image", "POST", "/containers/create", object{"Image": "nothing"})
 	g.ask(t, "container-created", "GET", "/containers/c1/json", nil)
 	g.ask(t, "container-start", "POST", "/containers/c1/start", nil)
+	g.until(t, "what c1 says before its shell becomes cat", func() bool {
+		return strings.Contains(g.do(t, "GET", "/containers/c1/logs?stderr=1", nil).body, "err")
+	})
 	g.ask(t, "container-start-again", "POST", "/containers/c1/start", nil)
 	g.ask(t, "container", "GET", "/containers/c1/json", nil)
 	g.ask(t, "container-1.43", "GET", "/v1.43/containers/c1/json", nil)
