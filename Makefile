@@ -10,7 +10,7 @@ export GOFLAGS     := -tags=containers_image_openpgp,exclude_graphdriver_btrfs,n
 KEEPER  := engine/keeper/program/bin/kelp-keeper
 GREETER := apiserver/cmd/demo/bin/greeter
 
-.PHONY: all build embedded check format lint unit test demo bench fuzz install clean help
+.PHONY: all build embedded check format lint unit test soak demo bench fuzz install clean help
 
 all: build
 
@@ -43,6 +43,10 @@ test: build ## install what tests need and run every test
 	@GO="$(GO)" hack/setup-clients
 	$(GO) test -timeout 10m $$($(GO) list ./... | grep -v /kelp/test/)
 	$(GO) test -count=1 -p 1 -timeout 20m ./test/...
+
+soak: build ## load kelp with 50 clients for ten minutes and kill its engine every 20 s
+	@hack/setup-test-user
+	$(GO) test -count=1 -timeout 30m -v ./test/soak -soak 10m
 
 demo: build ## run a container from the embedded image as an ordinary user
 	@hack/setup-test-user

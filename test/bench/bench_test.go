@@ -103,7 +103,7 @@ func BenchmarkTable(b *testing.B) {
 		b.Fatalf("%v\n%s", err, k.Logs())
 	}
 	e := newEngine("kelp", k.Socket, t)
-	e.memory = func() (float64, error) { return pss(k.Processes()) }
+	e.memory = func() (float64, error) { return harness.PSS(k.Processes()) }
 	if err := e.measure(ctx); err != nil {
 		b.Errorf("%v\n%s", err, k.Logs())
 	}

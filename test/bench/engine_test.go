@@ -12,14 +12,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kelp-engine/kelp/test/harness"
 	"github.com/kelp-engine/kelp/test/images"
 	"github.com/kelp-engine/kelp/test/registry"
 )
@@ -353,29 +350,4 @@ func (e *engine) bigImage(ctx context.Context, dir string) error {
 	}
 	e.table.set("pull an image of 300 MB from loopback", "s", "< 2.2", e.name, took)
 	return e.call(ctx, "DELETE", "/v1.41/images/"+reg.Host+"/big:1?force=1", nil, nil)
-}
-
-// pss adds up the memory of processes, in MiB; what processes share counts
-// once.
-func pss(ps []harness.Process) (float64, error) {
-	total := 0.0
-	for _, p := range ps {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.PID))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		for line := range strings.Lines(string(b)) {
-			if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
-				kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-				if err != nil {
-					return 0, err
-				}
-				total += kb / 1024
-			}
-		}
-	}
-	return total, nil
 }

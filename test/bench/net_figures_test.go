@@ -117,14 +117,14 @@ func publishedMemory(ctx context.Context, n *netBench, _ string) (float64, error
 	if err := run(); err != nil { // the container itself does not count
 		return 0, err
 	}
-	before, err := pss(keeper)
+	before, err := harness.PSS(keeper)
 	if _, rm := n.kelp.Docker(ctx, "rm", "-f", "many"); errors.Join(err, rm) != nil {
 		return 0, errors.Join(err, rm)
 	}
 	if err := run("-p", "21000-21999:1000-1999"); err != nil {
 		return 0, err
 	}
-	after, err := pss(keeper)
+	after, err := harness.PSS(keeper)
 	_, rm := n.kelp.Docker(ctx, "rm", "-f", "many")
 	return after - before, errors.Join(err, rm)
 }

@@ -192,7 +192,7 @@ func measurePodman(ctx context.Context, t *table) error {
 		if err != nil {
 			return 0, err
 		}
-		return pss(all)
+		return harness.PSS(all)
 	}
 	return e.measure(ctx)
 }

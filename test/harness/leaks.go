@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -54,6 +55,31 @@ func (k *Kelp) Processes() []Process {
 func ProcessesBeside(pid int) ([]Process, error) {
 	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid))
 	return processesIn(ns), err
+}
+
+// PSS adds up the memory of processes, in MiB; what processes share counts
+// once.
+func PSS(ps []Process) (float64, error) {
+	total := 0.0
+	for _, p := range ps {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.PID))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(b)) {
+			if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+				kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+				if err != nil {
+					return 0, err
+				}
+				total += kb / 1024
+			}
+		}
+	}
+	return total, nil
 }
 
 // snapshot is what a keeper holds on to.
