@@ -22,7 +22,7 @@ import (
 	"github.com/kelp-engine/kelp/test/images"
 )
 
-var duration = flag.Duration("soak", 3*time.Second, "how long the load goes on while the engine is killed; a quarter of it before without")
+var duration = flag.Duration("soak", 0, "how long the load goes on while the engine is killed; a quarter of it before without; 0: without kills only")
 
 const (
 	clients   = 50
@@ -55,6 +55,17 @@ func TestSoak(t *testing.T) {
 	before := l.usage(t)
 	l.phase(t, "without kills", *duration/4)
 	l.settles(t, before)
+	if *duration > 0 {
+		l.underKills(t)
+		l.settles(t, before)
+	}
+	must(t, l.CheckClean(t.Context()))
+	must(t, l.Stop(t.Context()))
+}
+
+// underKills is the load while the engine is killed again and again.
+func (l *load) underKills(t *testing.T) {
+	t.Helper()
 	killing, end := context.WithCancel(t.Context())
 	defer end()
 	killed := make(chan error, 1)
@@ -67,9 +78,6 @@ func TestSoak(t *testing.T) {
 	} else {
 		t.Logf("%d kills broke %d calls", n, l.broken.Load())
 	}
-	l.settles(t, before)
-	must(t, l.CheckClean(t.Context()))
-	must(t, l.Stop(t.Context()))
 }
 
 func must(t *testing.T, err error) {
