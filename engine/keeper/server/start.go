@@ -31,7 +31,8 @@ func (t *tasks) start(_ context.Context, call *call) (any, error) {
 	started, err := t.startContainer(c, &req, clients)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c.starting = false
+	close(c.starting)
+	c.starting = nil
 	if err == nil { // clients that came while it was starting
 		for _, client := range c.waiting {
 			if c.init == nil { // ended and forgotten already
