@@ -22,7 +22,7 @@ import (
 	"github.com/kelp-engine/kelp/test/images"
 )
 
-var duration = flag.Duration("soak", 0, "how long the load goes on while the engine is killed; a quarter of it before without; 0: without kills only")
+var duration = flag.Duration("soak", 3*time.Second, "how long the load goes on while the engine is killed; a quarter of it before without; 0: without kills only")
 
 const (
 	clients   = 50
