@@ -103,16 +103,7 @@ func serve(t testing.TB, s *Sandbox, addr, word string) {
 	l, err := s.ns.Listen("tcp", net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
 	check(t, err)
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, word)
-			c.Close()
-		}
-	}()
+	go nstest.Serve(l, func(c net.Conn) { io.WriteString(c, word) })
 }
 
 func TestNamesOnANetwork(t *testing.T) {

@@ -160,17 +160,6 @@ func hostEcho(t *testing.T) string {
 	l, err := net.Listen("tcp4", nstest.HostIPv4+":0")
 	check(t, err)
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
+	go nstest.Serve(l, func(c net.Conn) { _, _ = io.Copy(c, c) })
 	return l.Addr().String()
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/test/nstest"
 )
 
 // echoInside serves a port in the container that returns what it gets, and
@@ -21,18 +23,7 @@ func echoInside(t *testing.T, n *testNetwork) netip.AddrPort {
 	l, err := n.container.Listen("tcp4", &net.TCPAddr{IP: container4.AsSlice()})
 	check(t, err)
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
-			}()
-		}
-	}()
+	go nstest.Serve(l, func(c net.Conn) { io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c}) })
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 

@@ -41,16 +41,7 @@ func serveNames(t testing.TB, n *testNetwork) (tcp4, tcp6, udp4 netip.AddrPort) 
 		l, err := n.container.Listen("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
 		check(t, err)
 		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprint(c, c.RemoteAddr())
-				c.Close()
-			}
-		}()
+		go nstest.Serve(l, func(c net.Conn) { fmt.Fprint(c, c.RemoteAddr()) })
 		return l.Addr().(*net.TCPAddr).AddrPort()
 	}
 	pc, err := n.container.ListenPacket("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(container4, 0)))

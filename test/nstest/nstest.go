@@ -125,3 +125,18 @@ func makeDeadEnds() error {
 	}
 	return nil
 }
+
+// Serve calls serve for each connection that l accepts, each in a goroutine of
+// its own, and closes the connection after it. It returns when l is closed.
+func Serve(l net.Listener, serve func(net.Conn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			serve(c)
+		}()
+	}
+}
