@@ -9,7 +9,6 @@
 package archive
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,6 +27,7 @@ import (
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/mounts"
+	"github.com/kelp-engine/kelp/userns/procid"
 )
 
 // Tree is a container's file system as its processes see it.
@@ -62,25 +62,11 @@ func openRunning(p keeper.Started) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if start, err := startTime(p.PID); err != nil || start != p.StartTime {
+	if now, err := procid.Of(p.PID); err != nil || now.StartTime != p.StartTime {
 		root.Close()
 		return nil, fault.NotFound("process %d has ended", p.PID)
 	}
 	return root, nil
-}
-
-// startTime reads when a process began, in clock ticks since boot: field 22
-// of its stat. The name, field 2, may hold anything.
-func startTime(pid int) (uint64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("cannot read /proc/%d/stat", pid)
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
 }
 
 func openDir(path string) (*os.File, error) {

@@ -2,8 +2,10 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -11,11 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/procstat"
 )
 
 // member is a process of a container, by the host's numbers.
 type member struct {
-	stat
+	procstat.Stat
 	mounts, pids uint64 // inodes of its namespaces; 0 when they cannot be seen
 }
 
@@ -37,20 +40,28 @@ func allProcesses() ([]member, error) {
 		if err != nil {
 			continue
 		}
-		s, err := readStat(pid)
+		s, err := procstat.Read(pid)
 		if err != nil {
 			continue
 		}
-		all = append(all, member{stat: s, mounts: namespace(pid, "mnt"), pids: namespace(pid, "pid")})
+		all = append(all, member{Stat: s, mounts: namespace(pid, "mnt"), pids: namespace(pid, "pid")})
 	}
 	return all, nil
 }
 
-// namespace returns the inode that names a process's namespace, or 0.
+// namespace returns the inode that names a process's namespace, or 0. A thread
+// that has ended has none, and the process may run on in others.
 func namespace(pid int, kind string) uint64 {
 	var st unix.Stat_t
-	if unix.Stat("/proc/"+strconv.Itoa(pid)+"/ns/"+kind, &st) != nil {
-		return 0
+	err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, kind), &st)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return st.Ino
+	}
+	others, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/ns/%s", pid, kind)) // the pattern is good
+	for _, path := range others {
+		if unix.Stat(path, &st) == nil {
+			break
+		}
 	}
 	return st.Ino
 }
@@ -68,17 +79,17 @@ func (c *Container) members() ([]member, error) {
 	parents := map[int]int{}
 	in := map[int]bool{}
 	for _, m := range all {
-		parents[m.pid] = m.ppid
+		parents[m.PID] = m.PPID
 		if m.mounts == c.mounts && m.mounts != 0 || c.ownPIDs && m.pids == c.pids && m.pids != 0 {
-			in[m.pid] = true
+			in[m.PID] = true
 		}
 	}
 	var own []member
 	for _, m := range all {
-		if m.state == 'Z' || m.state == 'X' {
+		if m.Ended() {
 			continue
 		}
-		for pid := m.pid; pid > 1; pid = parents[pid] {
+		for pid := m.PID; pid > 1; pid = parents[pid] {
 			if in[pid] {
 				own = append(own, m)
 				break
@@ -101,7 +112,7 @@ func (c *Container) PIDs() ([]int, error) {
 	}
 	pids := make([]int, len(members))
 	for i, m := range members {
-		pids[i] = m.pid
+		pids[i] = m.PID
 	}
 	slices.Sort(pids)
 	return pids, nil
@@ -110,15 +121,15 @@ func (c *Container) PIDs() ([]int, error) {
 // signal sends a signal to exactly that process; one that has ended is no
 // error.
 func (m *member) signal(sig unix.Signal) error {
-	fd, err := unix.PidfdOpen(m.pid, 0)
+	fd, err := unix.PidfdOpen(m.PID, 0)
 	if err != nil {
 		if errors.Is(err, unix.ENOSYS) {
-			return ignoreGone(unix.Kill(m.pid, sig))
+			return ignoreGone(unix.Kill(m.PID, sig))
 		}
 		return ignoreGone(err)
 	}
 	defer unix.Close(fd)
-	if started, err := StartTime(m.pid); err != nil || started != m.startTime {
+	if now, err := procstat.Read(m.PID); err != nil || now.StartTime != m.StartTime {
 		return nil // the number is another process's by now
 	}
 	return ignoreGone(unix.PidfdSendSignal(fd, sig, nil, 0))
@@ -142,7 +153,7 @@ func (c *Container) SignalAll(sig unix.Signal) error {
 	}
 	sent := map[uint64]bool{} // by start time and pid
 	return c.untilStable(func(m *member) (bool, error) {
-		key := m.startTime<<22 | uint64(m.pid)
+		key := m.StartTime<<22 | uint64(m.PID)
 		if sent[key] {
 			return false, nil
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/userns/procstat"
 )
 
 // orphanAge is how long a child has to be a zombie to be nobody's: whoever
@@ -55,7 +57,7 @@ func reapStages(ctx context.Context) {
 			if name := string(comm); err != nil || name != "runc:[1:CHILD]\n" && name != "runc:[2:INIT]\n" {
 				continue
 			}
-			if s, err := readStat(pid); err == nil && s.state == 'Z' {
+			if s, err := procstat.Read(pid); err == nil && s.Ended() {
 				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 			}
 		}
@@ -72,15 +74,15 @@ func reapStages(ctx context.Context) {
 func reapZombies(before map[int]uint64) (now map[int]uint64) {
 	now = map[int]uint64{}
 	for _, pid := range children() {
-		s, err := readStat(pid)
-		if err != nil || s.state != 'Z' {
+		s, err := procstat.Read(pid)
+		if err != nil || !s.Ended() {
 			continue
 		}
-		if started, ok := before[pid]; ok && started == s.startTime {
+		if started, ok := before[pid]; ok && started == s.StartTime {
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 			continue
 		}
-		now[pid] = s.startTime
+		now[pid] = s.StartTime
 	}
 	return now
 }
@@ -117,8 +119,8 @@ func childrenOfAll() []int {
 	}
 	var pids []int
 	for _, m := range all {
-		if m.ppid == os.Getpid() {
-			pids = append(pids, m.pid)
+		if m.PPID == os.Getpid() {
+			pids = append(pids, m.PID)
 		}
 	}
 	return pids

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/userns/procstat"
 )
 
 // Pause stops every process of the container: with its cgroup's freezer, else
@@ -21,14 +23,14 @@ func (c *Container) Pause() error {
 	}
 	stopped := map[int]uint64{} // start times, by pid
 	err := c.untilStable(func(m *member) (bool, error) {
-		if _, ours := stopped[m.pid]; ours {
+		if _, ours := stopped[m.PID]; ours {
 			// In an uninterruptible sleep it stops when it wakes up.
-			return m.state != 'T' && m.state != 't' && m.state != 'D', nil
+			return m.State != 'T' && m.State != 't' && m.State != 'D', nil
 		}
-		if m.state == 'T' {
+		if m.State == 'T' {
 			return false, nil
 		}
-		stopped[m.pid] = m.startTime
+		stopped[m.PID] = m.StartTime
 		return true, m.signal(unix.SIGSTOP)
 	})
 	c.stopped = stopped
@@ -54,7 +56,7 @@ func (c *Container) resume() error {
 	}
 	var errs []error
 	for pid, started := range c.stopped {
-		m := member{stat: stat{pid: pid, startTime: started}}
+		m := member{Stat: procstat.Stat{PID: pid, StartTime: started}}
 		if err := m.signal(unix.SIGCONT); err != nil {
 			errs = append(errs, err)
 		}

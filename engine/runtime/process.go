@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/procstat"
 )
 
 // IO are the files that a process gets as its standard streams: three of
@@ -89,7 +90,8 @@ func identify(process *libcontainer.Process) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{PID: pid, p: process}
-	if p.StartTime, err = StartTime(pid); err != nil {
+	s, err := procstat.Read(pid)
+	if p.StartTime = s.StartTime; err != nil {
 		// It is our child and not waited for: only a kernel without /proc
 		// gets here.
 		_ = process.Signal(unix.SIGKILL)

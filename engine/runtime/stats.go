@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/userns/procstat"
 )
 
 // Stats returns what the container uses.
@@ -113,11 +114,11 @@ func (c *Container) processStats(s *keeper.Stats) error {
 	var io keeper.IOStats
 	var user, kernel uint64
 	for _, m := range members {
-		user += m.userTicks
-		kernel += m.kernelTicks
-		s.PIDs.Current += m.threads
-		s.Memory.Usage += memoryOf(m.stat)
-		addIO(&io, m.pid)
+		user += m.User + m.UserReaped
+		kernel += m.System + m.SystemReaped
+		s.PIDs.Current += uint64(m.Threads)
+		s.Memory.Usage += memoryOf(m.Stat)
+		addIO(&io, m.PID)
 	}
 	u := c.usage.raise(usage{
 		user: c.spent.user.Load() + user*tick, kernel: c.spent.kernel.Load() + kernel*tick,
@@ -129,17 +130,16 @@ func (c *Container) processStats(s *keeper.Stats) error {
 	return nil
 }
 
-// tick is a clock tick of /proc in nanoseconds: USER_HZ is 100 on every
-// architecture that Go supports.
-const tick = uint64(time.Second / 100)
+// tick is a clock tick of /proc in nanoseconds.
+const tick = uint64(time.Second / procstat.TicksPerSecond)
 
 // memoryOf returns a process's memory, shared pages divided among those that
 // share them where the kernel tells, else its resident set.
-func memoryOf(s stat) uint64 {
-	if pss, ok := keyed("/proc/"+strconv.Itoa(s.pid)+"/smaps_rollup", "Pss:"); ok {
+func memoryOf(s procstat.Stat) uint64 {
+	if pss, ok := keyed("/proc/"+strconv.Itoa(s.PID)+"/smaps_rollup", "Pss:"); ok {
 		return pss << 10
 	}
-	return s.residentPages * uint64(os.Getpagesize())
+	return s.ResidentPages * uint64(os.Getpagesize())
 }
 
 // addIO adds what a process read from and wrote to block devices.

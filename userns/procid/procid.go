@@ -5,16 +5,16 @@
 package procid
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/userns/procstat"
 )
 
 // ID names one process for good.
@@ -29,60 +29,11 @@ var errGone = fmt.Errorf("the process is gone: %w", os.ErrProcessDone)
 // Of returns the ID of the process that has the pid now. A process that has
 // ended, reaped or not, is os.ErrProcessDone.
 func Of(pid int) (ID, error) {
-	for {
-		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			return ID{}, errGone
-		}
-		if err != nil {
-			return ID{}, err
-		}
-		s, err := parseStat(b)
-		if err != nil {
-			return ID{}, fmt.Errorf("cannot read /proc/%d/stat: %w", pid, err)
-		}
-		switch {
-		case s.threads == 0:
-			// The kernel let go of the task as it was read: the process was reaped,
-			// or another thread takes the pid over (below). The next read tells.
-		case s.dead() && s.threads == 1:
-			return ID{}, errGone
-		default:
-			return ID{PID: pid, StartTime: s.started}, nil
-		}
+	s, err := procstat.Read(pid)
+	if errors.Is(err, os.ErrNotExist) || err == nil && s.Ended() {
+		return ID{}, errGone
 	}
-}
-
-// stat is what /proc/PID/stat says of the first thread of a process.
-type stat struct {
-	state   byte
-	threads int // that have not been reaped; 0 when the task is no more
-	started uint64
-}
-
-// dead says that the first thread has ended. The process runs on in others, if
-// there are any: when one of those calls execve(2), it ends all others and
-// takes over the pid and the start time of the first.
-func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' }
-
-// parseStat reads a stat file (proc_pid_stat(5)). The second field, the
-// program's name in parentheses, may hold anything, so fields are counted from
-// the last parenthesis.
-func parseStat(b []byte) (stat, error) {
-	_, rest, ok := bytes.Cut(b[max(0, bytes.LastIndexByte(b, ')')):], []byte(") "))
-	fields := bytes.Fields(rest)
-	if !ok || len(fields) < 20 || len(fields[0]) != 1 {
-		return stat{}, errors.New("it has too few fields")
-	}
-	threads, err := strconv.Atoi(string(fields[17]))
-	if err != nil {
-		return stat{}, fmt.Errorf("the number of threads: %w", err)
-	}
-	started, err := strconv.ParseUint(string(fields[19]), 10, 64)
-	if err != nil {
-		return stat{}, fmt.Errorf("the start time: %w", err)
-	}
-	return stat{state: fields[0][0], threads: threads, started: started}, nil
+	return ID{PID: s.PID, StartTime: s.StartTime}, err
 }
 
 // Process is a running process that was found by its ID.

@@ -10,29 +10,6 @@ import (
 	"time"
 )
 
-func TestParseStat(t *testing.T) {
-	tests := []struct {
-		name, text string
-		want       stat
-		bad        bool
-	}{
-		{name: "plain", text: "12 (sh) S 1 12 12 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 777 0 0", want: stat{'S', 1, 777}},
-		{name: "hostile name", text: "12 (a) R 9 (b) Z 1 12 12 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 3 0 778 0 0", want: stat{'Z', 3, 778}},
-		{name: "cut short", text: "12 (sh) S 1 12", bad: true},
-		{name: "empty", bad: true},
-		{name: "no start time", text: "12 (sh) S 1 12 12 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 x 0 0", bad: true},
-		{name: "no threads", text: "12 (sh) S 1 12 12 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 x 0 7 0 0", bad: true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseStat([]byte(tt.text))
-			if (err != nil) != tt.bad || got != tt.want {
-				t.Errorf("got %+v, %v, want %+v", got, err, tt.want)
-			}
-		})
-	}
-}
-
 func TestProcess(t *testing.T) {
 	cmd := exec.Command("sleep", "60")
 	if err := cmd.Start(); err != nil {

@@ -1,7 +1,6 @@
 package ps
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/user"
@@ -11,10 +10,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// ticks per second of the times in /proc: the same on every Linux.
-const ticks = 100
+	"github.com/kelp-engine/kelp/userns/procstat"
+)
 
 // system is what all processes have in common.
 type system struct {
@@ -67,33 +65,21 @@ type process struct {
 // read returns false for a process that is gone.
 func (s *system) read(pid int) (*process, bool) {
 	dir := filepath.Join(s.root, strconv.Itoa(pid))
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	b, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return nil, false
 	}
-	p := &process{sys: s, pid: pid}
-	// The name is in parentheses and may hold any character, those too.
-	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-	if open < 0 || end < open {
+	stat, err := procstat.Parse(b)
+	if err != nil {
 		return nil, false
 	}
-	p.comm = string(stat[open+1 : end])
-	f := strings.Fields(string(stat[end+1:]))
-	if len(f) < 22 {
-		return nil, false
+	p := &process{
+		sys: s, pid: pid, ppid: stat.PPID, pgid: stat.PGID, sid: stat.SID,
+		state: string(rune(stat.State)), tty: ttyName(stat.TTY), nice: stat.Nice, threads: stat.Threads, comm: stat.Comm,
+		cpu:     time.Duration(stat.User+stat.System) * time.Second / procstat.TicksPerSecond,
+		started: s.boot.Add(time.Duration(stat.StartTime) * time.Second / procstat.TicksPerSecond),
+		vsz:     stat.VirtualBytes / 1024, rss: stat.ResidentPages * s.pageSize / 1024,
 	}
-	number := func(field int) uint64 { // numbered as in proc(5)
-		n, _ := strconv.ParseUint(f[field-3], 10, 64)
-		return n
-	}
-	p.state = f[0]
-	p.ppid, p.pgid, p.sid = int(number(4)), int(number(5)), int(number(6))
-	p.tty = ttyName(number(7))
-	p.cpu = time.Duration(number(14)+number(15)) * time.Second / ticks
-	p.nice, _ = strconv.Atoi(f[19-3])
-	p.threads = int(number(20))
-	p.started = s.boot.Add(time.Duration(number(22)) * time.Second / ticks)
-	p.vsz, p.rss = number(23)/1024, number(24)*s.pageSize/1024
 	if p.sid == pid {
 		p.state += "s"
 	}
