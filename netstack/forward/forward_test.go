@@ -208,20 +208,7 @@ func TestUDPOut(t *testing.T) {
 // echoUDP sends datagrams to a host that sends them back.
 func echoUDP(t *testing.T, n *testNetwork, host string, sizes ...int) {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
-	check(t, err)
-	defer pc.Close()
-	go func() {
-		buf := make([]byte, maxDatagram)
-		for {
-			n, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			pc.WriteTo(buf[:n], from)
-		}
-	}()
-	c, err := n.dial("udp", pc.LocalAddr().String())
+	c, err := n.dial("udp", echoDatagrams(t, net.JoinHostPort(host, "0")).String())
 	check(t, err)
 	defer c.Close()
 	for _, size := range sizes {
@@ -238,27 +225,41 @@ func echoUDP(t *testing.T, n *testNetwork, host string, sizes ...int) {
 	}
 }
 
-// What runs in the network's own namespace, as under `kelp ns`, gets out too.
-func TestOutFromTheBridge(t *testing.T) {
-	n := newNetwork(t, EgressConfig{})
-	l, err := net.Listen("tcp4", nstest.HostIPv4+":0")
+// echoDatagrams has the host send back what comes to an address, which it
+// returns, until the test has ended.
+func echoDatagrams(t *testing.T, at string) net.Addr {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", at)
 	check(t, err)
-	defer l.Close()
+	t.Cleanup(func() { pc.Close() })
 	go func() {
-		if c, err := l.Accept(); err == nil {
-			io.Copy(c, c)
-		}
-	}()
-	pc, err := net.ListenPacket("udp4", nstest.HostIPv4+":0")
-	check(t, err)
-	defer pc.Close()
-	go func() {
-		buf := make([]byte, 100)
-		if n, from, err := pc.ReadFrom(buf); err == nil {
+		buf := make([]byte, maxDatagram)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
 			pc.WriteTo(buf[:n], from)
 		}
 	}()
-	for network, addr := range map[string]string{"tcp": l.Addr().String(), "udp": pc.LocalAddr().String()} {
+	return pc.LocalAddr()
+}
+
+// echoStream is echoDatagrams for TCP.
+func echoStream(t *testing.T, at string) net.Addr {
+	t.Helper()
+	l, err := net.Listen("tcp", at)
+	check(t, err)
+	t.Cleanup(func() { l.Close() })
+	go nstest.Serve(l, func(c net.Conn) { _, _ = io.Copy(c, c) })
+	return l.Addr()
+}
+
+// What runs in the network's own namespace, as under `kelp ns`, gets out too.
+func TestOutFromTheBridge(t *testing.T) {
+	n := newNetwork(t, EgressConfig{})
+	at := nstest.HostIPv4 + ":0"
+	for network, addr := range map[string]string{"tcp": echoStream(t, at).String(), "udp": echoDatagrams(t, at).String()} {
 		var c net.Conn
 		check(t, n.bridge.Do(func() (err error) {
 			c, err = net.DialTimeout(network, addr, 10*time.Second)
@@ -266,7 +267,7 @@ func TestOutFromTheBridge(t *testing.T) {
 		}))
 		defer c.Close()
 		c.SetDeadline(time.Now().Add(10 * time.Second))
-		_, err = c.Write([]byte("kelp"))
+		_, err := c.Write([]byte("kelp"))
 		check(t, err)
 		buf := make([]byte, 4)
 		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "kelp" {

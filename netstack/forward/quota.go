@@ -1,10 +1,12 @@
 package forward
 
 import (
+	"errors"
 	"log/slog"
 	"math"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,11 +58,29 @@ type budget struct {
 	mu   sync.Mutex
 	used int64
 	held map[netip.Addr]int64
-	next int64 // when it may be logged again that nothing is left
+	told seldom // that nothing is left
 }
 
-// budgetSilence is how long it is not logged again.
-const budgetSilence = 10 * time.Second
+// seldom is what is worth a line in the log, but not for each packet of a flood.
+type seldom struct{ next atomic.Int64 }
+
+// due says whether it may be logged again.
+func (s *seldom) due() bool {
+	const silence = 10 * time.Second
+	at, next := now(), s.next.Load()
+	return at >= next && s.next.CompareAndSwap(next, at+int64(silence))
+}
+
+// outOfPorts is told when the host has no port left for a container.
+var outOfPorts seldom
+
+// warnOfPorts logs an error that comes of that.
+func warnOfPorts(log *slog.Logger, err error) {
+	if (errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EADDRINUSE)) && outOfPorts.due() {
+		log.Warn("the host has no port, or no address, for what a container sends", "error", err,
+			"hint", "more ports, as root: sysctl -w net.ipv4.ip_local_port_range='10000 65000'")
+	}
+}
 
 // What flows cost in open files.
 const (
@@ -83,8 +103,7 @@ func (b *budget) take(who netip.Addr, n int64, log *slog.Logger) bool {
 		b.held[who] += n
 		return true
 	}
-	if at := now(); at >= b.next {
-		b.next = at + int64(budgetSilence)
+	if b.told.due() {
 		log.Warn("connections are refused: there are too many for kelp's limit of open files", "of", who, "limit", limit.Cur,
 			"hint", "raise it with 'ulimit -n', or LimitNOFILE in kelp's service, before kelp starts")
 	}

@@ -227,6 +227,7 @@ func (t *tcpFlows) refuse(d *hostDial, err error) {
 		t.send(resetFor(d.id, header.TCP(d.pkt.TransportHeader().Slice()).SequenceNumber()))
 		return
 	}
+	warnOfPorts(t.log, err)
 	if why, ok := refusalFor(err); ok {
 		t.send(unreachableFor(d.id, why, d.syn.bytes))
 	}

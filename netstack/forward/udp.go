@@ -239,6 +239,7 @@ func (u *udpFlows) refuse(f *udpFlow, err error) {
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, unix.EMSGSIZE) || f.quote == nil {
 		return
 	}
+	warnOfPorts(u.log, err)
 	if why, ok := refusalFor(err); ok {
 		u.send(unreachableFor(f.id, why, f.quote))
 	}

@@ -52,18 +52,26 @@ func Main(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, "nstest: cannot set up the host's network:", err)
 			return 1
 		}
-		return again("keeper", syscall.CLONE_NEWUSER|syscall.CLONE_NEWNS)
+		settings, err := serveSettings()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "nstest: cannot serve the host's settings:", err)
+			return 1
+		}
+		return again("keeper", syscall.CLONE_NEWUSER|syscall.CLONE_NEWNS, settings)
 	case "router":
 		return router()
 	}
+	unix.CloseOnExec(settingsFD)
+	toHost = os.NewFile(settingsFD, "settings")
 	return m.Run()
 }
 
 // again executes the test binary in new namespaces and returns its exit code.
-func again(stage string, flags uintptr) int {
+func again(stage string, flags uintptr, files ...*os.File) int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), stageVar+"="+stage)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  flags,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
