@@ -15,6 +15,11 @@ import (
 	"github.com/kelp-engine/kelp/userns/enter"
 )
 
+const (
+	asMeFlag       = "as-me"
+	privilegedFlag = "privileged"
+)
+
 var nsCommand = &cli.Command{
 	Name:      "ns",
 	Usage:     "run a command of this machine inside the network of containers",
@@ -24,11 +29,17 @@ var nsCommand = &cli.Command{
    kelp ns --container web tcpdump -i eth0         in a container's own
 
 The command sees this machine's files and processes, as you, and the containers' network and
-names. It appears to be root, and is, but over the network only. Without a command it runs
-your shell.`,
+names. Without a command it runs your shell.
+
+It appears to be root, so that it can read packets and serve low ports; no other user's number
+has powers over the network. It cannot change the network: isolation and the way out hang on
+its rules, routes and devices. For programs that ask who you are or refuse to be root (ssh,
+psql, browsers) there is --as-me, to change the network (tc, nft) --privileged.`,
 	Flags: append([]cli.Flag{
 		networkFlag,
 		&cli.StringFlag{Name: "container", Usage: "`CONTAINER` whose network is meant"},
+		&cli.BoolFlag{Name: asMeFlag, Usage: "appear as yourself, without powers over the network"},
+		&cli.BoolFlag{Name: privilegedFlag, Usage: "let the command change the network, and break it"},
 	}, placeFlags...),
 	Action: func(c *cli.Context) error {
 		args := c.Args().Slice()
@@ -43,7 +54,13 @@ your shell.`,
 		if err != nil {
 			return err
 		}
-		n := nsStage{Args: args, RuntimeDir: s.RuntimeDir}
+		n := nsStage{Args: args, RuntimeDir: s.RuntimeDir, Privileged: c.Bool(privilegedFlag)}
+		if c.Bool(asMeFlag) {
+			if n.Privileged {
+				return fault.InvalidArgument("--as-me and --privileged contradict each other")
+			}
+			n.User = &nsUser{UID: os.Getuid(), GID: os.Getgid()}
+		}
 		if ref := c.String("container"); ref != "" {
 			if c.IsSet(networkFlag.Name) {
 				return fault.InvalidArgument("--network and --container contradict each other")

@@ -26,7 +26,8 @@ import (
 
 // `kelp ns` becomes the command in three steps: it starts a resolver, which
 // stays on the host; it executes itself inside the namespaces, where it opens
-// the resolver's sockets and hands them over; then it executes the command. So
+// the resolver's sockets and hands them over; then it gives up its powers, for
+// which it executes itself once more with --as-me, and executes the command. So
 // the command has the process, and with it the terminal, the signals and the
 // exit code.
 const (
@@ -42,7 +43,17 @@ type nsStage struct {
 	Resolver int `json:"resolver,omitempty"`
 	// ResolvConf is what /etc/resolv.conf says when there is no resolver.
 	ResolvConf []byte `json:"resolv_conf,omitempty"`
+	// User is whom the command appears to be; nil is root.
+	User *nsUser `json:"user,omitempty"`
+	// Privileged leaves root all its powers over the network.
+	Privileged bool `json:"privileged,omitempty"`
 }
+
+type nsUser struct{ UID, GID int }
+
+// powers of a command that appears to be root: it may look at the network and
+// serve in it, and become another user, as tcpdump does.
+var powers = []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_BIND_SERVICE, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN}
 
 // IsNetworkStage says whether `kelp ns` has executed this process.
 func IsNetworkStage() bool { return os.Getenv(nsEnv) != "" || os.Getenv(resolverEnv) != "" }
@@ -84,6 +95,15 @@ func runNamed() error {
 	}
 	if n.ResolvConf != nil {
 		if err := n.coverFiles(); err != nil {
+			return err
+		}
+	}
+	if u := n.User; u != nil {
+		again := nsStage{Args: n.Args, Privileged: true} // there is nothing to drop
+		return fmt.Errorf("cannot appear as yourself: %w", enter.ExecAs(u.UID, u.GID, append(os.Environ(), nsEnv+"="+encode(again))))
+	}
+	if !n.Privileged {
+		if err := enter.Limit(powers...); err != nil {
 			return err
 		}
 	}

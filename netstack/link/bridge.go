@@ -121,6 +121,7 @@ func (b *Bridge) hasIPv6() bool {
 func (b *Bridge) sysctls() error {
 	settings := []sysctl{
 		{"ipv4/ip_forward", "1"},
+		{"ipv4/ping_group_range", "0 0"}, // the user's own group
 		{"ipv4/conf/all/rp_filter", "0"}, // answers and re-sent packets come in by the uplink
 		{"ipv4/conf/default/rp_filter", "0"},
 		{"ipv4/conf/all/send_redirects", "0"},

@@ -1,5 +1,6 @@
 // Package enter executes this program again inside the user namespace and a
-// network namespace of another process of the same user.
+// network namespace of another process of the same user, and limits what the
+// programs can do that it then executes.
 //
 // It must not know whose namespaces they are, or what is done there.
 package enter
@@ -16,7 +17,7 @@ import (
 	"syscall"
 )
 
-// variable tells the C part which descriptors to enter.
+// variable tells the C part what to do.
 const variable = "KELP_ENTER"
 
 // Exec executes this program again with the given environment, in the
@@ -33,7 +34,19 @@ func Exec(userNS, netNS string, env []string) error {
 		return fmt.Errorf("cannot open the network namespace: %w", err)
 	}
 	defer syscall.Close(net)
-	env = append(env, fmt.Sprintf("%s=%d:%d", variable, user, net))
+	return again(fmt.Sprintf("enter %d %d", user, net), env)
+}
+
+// ExecAs executes this program again with the given environment, in a user
+// namespace in which its user and group are called uid and gid. It has no
+// powers there over anything that it is in. It returns only when it fails;
+// Entered says in the new program whether that worked.
+func ExecAs(uid, gid int, env []string) error {
+	return again(fmt.Sprintf("appear %d %d", uid, gid), env)
+}
+
+func again(what string, env []string) error {
+	env = append(env, variable+"="+what)
 	return os.NewSyscallError("execve", syscall.Exec("/proc/self/exe", os.Args, env))
 }
 
@@ -46,8 +59,8 @@ func open(path string) (int, error) {
 	return fd, nil
 }
 
-// Entered says whether the process was started by Exec and, with an error,
-// whether it is where Exec sent it.
+// Entered says whether the process was started by Exec or ExecAs and, with an
+// error, whether it is what they should make of it.
 func Entered() (bool, error) {
 	if os.Getenv(variable) == "" {
 		return false, nil
