@@ -76,7 +76,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, keeper: keeper.NewClient(cfg.RuntimeDir), Events: events.NewBus()}
+	e := &Engine{cfg: cfg, keeper: keeper.NewEngineClient(cfg.RuntimeDir), Events: events.NewBus()}
 	if e.boots, err = record.NewStore[boot](filepath.Join(cfg.DataRoot, "engine"), record.Options{Schema: 1}); err != nil {
 		return nil, err
 	}

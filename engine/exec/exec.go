@@ -74,9 +74,6 @@ type instance struct {
 	mu      sync.Mutex
 	rec     Record
 	started chan struct{} // closes when the start has come to its end
-	// known closes when it is known what became of a start that the last
-	// engine had begun; nil otherwise.
-	known chan struct{}
 }
 
 func (x *instance) record() Record {

@@ -254,7 +254,6 @@ func TestContainerStates(t *testing.T) {
 
 // The engine may die at any time: the next one knows what became of all.
 func TestRecover(t *testing.T) {
-	patience = 50 * time.Millisecond
 	f := newFake()
 	dir := t.TempDir()
 	m := newManager(t, f, dir)

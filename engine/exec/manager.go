@@ -130,13 +130,6 @@ func (m *Manager) Inspect(ctx context.Context, id string) (container.ExecInspect
 	if _, err := m.o.Containers.Lookup(r.Container); err != nil {
 		return container.ExecInspectResponse{}, err
 	}
-	if r.State == Running && x.known != nil {
-		select {
-		case <-x.known:
-		case <-ctx.Done():
-			return container.ExecInspectResponse{}, ctx.Err()
-		}
-	}
 	if r.State == Running {
 		// Clients ask right after the output has ended: the keeper knows of
 		// the end before it has told everybody.

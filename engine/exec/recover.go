@@ -22,64 +22,36 @@ func (m *Manager) Recover(ctx context.Context) error {
 		slog.Warn("left out an exec whose record cannot be read", "exec", id, "error", err)
 		_ = m.store.DeleteRecent(id)
 	}
-	var unknown []*instance
 	for _, r := range docs {
 		x := m.add(*r)
 		if r.State != Created {
 			close(x.started)
 		}
-		if r.State == Running && !m.adopt(ctx, x) {
-			x.known = make(chan struct{})
-			unknown = append(unknown, x)
+		if r.State == Running {
+			m.adopt(ctx, x)
 		}
 	}
 	m.prune()
 	ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	m.done.Go(func() { m.watch(ctx) })
-	for _, x := range unknown {
-		m.done.Go(func() { m.findOut(ctx, x) })
-	}
 	return nil
 }
 
-// adopt takes up a process that the last engine had started. An end that came
-// since is told by watch.
-func (m *Manager) adopt(ctx context.Context, x *instance) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.rec.State == Exited {
-		return true
-	}
+// adopt takes up a process that the last engine had started, or sets the exec
+// to ended: that engine died before the keeper was asked. An end that came since
+// is told by watch.
+func (m *Manager) adopt(ctx context.Context, x *instance) {
 	t, err := m.o.Processes.Task(ctx, x.rec.ref())
-	if err == nil {
+	switch {
+	case err == nil:
+		x.mu.Lock()
+		defer x.mu.Unlock()
 		x.rec.PID = t.PID
-		return true
-	}
-	if !isNotFound(err) {
+	case isNotFound(err):
+		m.setFailed(x, 126)
+	default:
 		slog.Error("cannot ask for an exec's process", "exec", x.rec.ID, "error", err)
 	}
-	return false
-}
-
-// patience is how long the keeper may take over a start that the last engine
-// had asked for. Tests shorten it.
-var patience = 5 * time.Second
-
-// findOut waits for a process that the keeper may be about to start, and sets
-// the exec to ended if there comes none: the last engine died before it asked.
-func (m *Manager) findOut(ctx context.Context, x *instance) {
-	defer close(x.known)
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(patience / 100):
-		}
-		if m.adopt(ctx, x) {
-			return
-		}
-	}
-	m.setFailed(x, 126)
 }
 
 // watch follows what the keeper tells of processes until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -18,11 +19,21 @@ import (
 type Client struct{ caller }
 
 // caller makes calls, one connection each.
-type caller struct{ socket string }
+type caller struct {
+	socket string
+	engine int // the calling engine's number, 0 for other programs
+}
 
 // NewClient returns a client of the keeper in runtimeDir.
 func NewClient(runtimeDir string) *Client {
 	return &Client{caller{socket: filepath.Join(runtimeDir, rundir.KeeperSocket)}}
+}
+
+// NewEngineClient is NewClient for the engine that the calling process is.
+func NewEngineClient(runtimeDir string) *Client {
+	c := NewClient(runtimeDir)
+	c.engine, _ = strconv.Atoi(os.Getenv(EngineNumberEnv)) // older keepers give none
+	return c
 }
 
 // Hello asks the keeper who it is. No keeper is errdefs.ErrUnavailable.
@@ -97,7 +108,7 @@ func (c *caller) exchange(ctx context.Context, op string, in any, each func(json
 	if err != nil {
 		return err
 	}
-	if err := WriteMessage(conn, Request{Version: Version, Op: op, Body: body, Files: len(files)}, files...); err != nil {
+	if err := WriteMessage(conn, Request{Version: Version, Op: op, Body: body, Files: len(files), Engine: c.engine}, files...); err != nil {
 		return c.broken(ctx, op, err)
 	}
 	for {

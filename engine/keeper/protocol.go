@@ -42,6 +42,9 @@ type Request struct {
 	Body    json.RawMessage `json:"body,omitempty"`
 	// Files is how many file descriptors come with the request.
 	Files int `json:"files,omitempty"`
+	// Engine is the number of the engine that asks, 0 when another program
+	// does. What an engine asked for is refused once the next one's turn has come.
+	Engine int `json:"engine,omitempty"`
 }
 
 // Response is each message of the answer. A streaming operation sends many;

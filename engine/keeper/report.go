@@ -15,6 +15,10 @@ const (
 	EngineReportFD = 4
 )
 
+// EngineNumberEnv is the environment variable that says the how manieth of the
+// keeper an engine is.
+const EngineNumberEnv = "KELP_ENGINE_NUMBER"
+
 // EngineReport is what an engine writes, once, on EngineReportFD.
 type EngineReport struct {
 	// Error is why the engine cannot serve; nil means that it does.

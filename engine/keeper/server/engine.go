@@ -22,9 +22,7 @@ import (
 // Pauses before an engine that ended is started again.
 const (
 	firstPause   = 20 * time.Millisecond
-	longestPause = 10 * time.Second
-	// steady is how long an engine has to live for the pause to begin anew.
-	steady = 30 * time.Second
+	longestPause = 10 * time.Second // after an engine that lived longer, they begin anew
 )
 
 // firstStarts is how many engines may end without a word at the keeper's
@@ -44,15 +42,16 @@ type supervisor struct {
 
 	mu       sync.Mutex
 	engine   command
-	proven   *command      // to go back to when engine, which is new, cannot start
-	refusal  error         // why it could not, since the last restart
-	starts   int           // of engine processes
-	asked    bool          // for the end of process
-	process  *os.Process   // nil while none runs
-	ready    bool          // process serves
-	startErr error         // why the last engine ended without ever serving; nil while one starts
-	changed  chan struct{} // closed at the next change of ready or startErr
-	served   bool          // an engine did at some time
+	proven   *command       // to go back to when engine, which is new, cannot start
+	refusal  error          // why it could not, since the last restart
+	starts   int            // of engine processes; the last one's number
+	calls    sync.WaitGroup // of that engine, under way
+	asked    bool           // for the end of process
+	process  *os.Process    // nil while none runs
+	ready    bool           // process serves
+	startErr error          // why the last engine ended without ever serving; nil while one starts
+	changed  chan struct{}  // closed at the next change of ready or startErr
+	served   bool           // an engine did at some time
 	stopping bool
 	grace    time.Duration
 }
@@ -135,12 +134,28 @@ func (s *supervisor) wasAsked() (asked bool) {
 	return asked
 }
 
-// begin notes that an engine is being started.
+// begin gives the turn to the next engine, when all is over that the last one
+// had asked for: it must find what became of that.
 func (s *supervisor) begin() {
 	s.mu.Lock()
 	s.starts++
 	s.mu.Unlock()
 	s.set(false, nil)
+	s.calls.Wait()
+}
+
+// enter begins a call of the engine with the number, 0 for other programs.
+func (s *supervisor) enter(engine int) (leave func(), err error) {
+	if engine == 0 {
+		return func() {}, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if engine != s.starts {
+		return nil, fault.Unavailable("the engine that asks has ended")
+	}
+	s.calls.Add(1)
+	return s.calls.Done, nil
 }
 
 func (s *supervisor) hasServed() bool {
@@ -223,7 +238,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		if !s.hasServed() && (reported || starts == firstStarts) {
 			return fault.Unavailable("the engine cannot start: %w", err)
 		}
-		if time.Since(begun) > steady || s.wasAsked() {
+		if time.Since(begun) > longestPause || s.wasAsked() {
 			pause = firstPause
 		}
 		slog.Warn("the engine ended; starting it again", "error", err, "pause", pause)
@@ -282,10 +297,10 @@ func (s *supervisor) start() (cmd *exec.Cmd, report <-chan error, err error) {
 	}
 	defer w.Close()
 	s.mu.Lock()
-	engine := s.engine
+	engine, number := s.engine, s.starts
 	s.mu.Unlock()
 	cmd = exec.Command(engine.argv[0], engine.argv[1:]...)
-	cmd.Env = slices.Concat(s.environ, engine.env)
+	cmd.Env = slices.Concat(s.environ, engine.env, []string{fmt.Sprintf("%s=%d", keeper.EngineNumberEnv, number)})
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.listen, w} // from EngineListenFD on
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -2,11 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
@@ -119,5 +122,53 @@ func TestSupervisorReplacesTheEngine(t *testing.T) {
 		if _, err := os.Stat(dir + "/new"); err != nil {
 			t.Errorf("the engine that was there before does not serve again: %v", err)
 		}
+	}
+}
+
+// What an engine has asked for is over before the next one starts, and what
+// the keeper reads of it later is refused.
+func TestEnginesTakeTurns(t *testing.T) {
+	dir := t.TempDir()
+	s, ready, _, _ := supervise(t, "echo $"+keeper.EngineNumberEnv+" >>"+dir+"/numbers; "+sayReady+"exec sleep 60")
+	<-ready
+	k := &Server{engine: s}
+	asked, over := make(chan struct{}), make(chan struct{})
+	k.ops = map[string]op{
+		"slow": func(context.Context, *call) (any, error) { close(asked); <-over; return "done", nil },
+		"ask":  func(context.Context, *call) (any, error) { return "done", nil },
+	}
+	slow := make(chan error, 1)
+	go func() {
+		_, err := k.dispatch(t.Context(), keeper.Request{Op: "slow", Engine: 1}, &call{})
+		slow <- err
+	}()
+	<-asked
+	restarted := make(chan error, 1)
+	go func() { restarted <- s.restart(t.Context(), keeper.RestartRequest{}) }()
+	ask := func(engine int) error {
+		_, err := k.dispatch(t.Context(), keeper.Request{Op: "ask", Engine: engine}, &call{})
+		return err
+	}
+	for ask(1) == nil { // the first engine's turn is not over yet
+		time.Sleep(time.Millisecond)
+	}
+	if err := ask(0); err != nil {
+		t.Errorf("another program asks: %v", err)
+	}
+	if numbers, _ := os.ReadFile(dir + "/numbers"); string(numbers) != "1\n" || s.pid() != 0 {
+		t.Errorf("engines %q were started, process %d runs, while the first one's call is under way", numbers, s.pid())
+	}
+	close(over)
+	if err := errors.Join(<-slow, <-restarted); err != nil {
+		t.Error(err)
+	}
+	if numbers, _ := os.ReadFile(dir + "/numbers"); string(numbers) != "1\n2\n" {
+		t.Errorf("engines %q were started, want 1 and 2", numbers)
+	}
+	if err := ask(1); !errdefs.IsUnavailable(err) {
+		t.Errorf("what the first engine had asked for: %v", err)
+	}
+	if err := ask(2); err != nil {
+		t.Errorf("the second engine asks: %v", err)
 	}
 }

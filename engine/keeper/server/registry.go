@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"sync"
 
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -24,7 +23,7 @@ type registry struct {
 // by registry.mu.
 type container struct {
 	id       string
-	starting chan struct{}       // closed when a start is over; nil when none is under way
+	starting bool
 	rt       *runtime.Container  // nil unless its first process runs
 	init     *process            // nil before the first start and when forgotten
 	execs    map[string]*process // by exec id
@@ -59,7 +58,7 @@ func (r *registry) lookup(id string) *container {
 //
 // Preconditions: r.mu is held.
 func (r *registry) prune(c *container) {
-	if c.starting == nil && c.init == nil && len(c.execs) == 0 && len(c.waiting) == 0 && r.containers[c.id] == c {
+	if !c.starting && c.init == nil && len(c.execs) == 0 && len(c.waiting) == 0 && r.containers[c.id] == c {
 		delete(r.containers, c.id)
 	}
 }
@@ -114,10 +113,10 @@ func (r *registry) beginStart(id string) (*container, []*stdio.Client, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.lookup(id)
-	if c.starting != nil || c.rt != nil || (c.init != nil && c.init.task.Status != keeper.Exited) {
+	if c.starting || c.rt != nil || (c.init != nil && c.init.task.Status != keeper.Exited) {
 		return nil, nil, fault.Conflict("container %s is running already", id)
 	}
-	c.starting = make(chan struct{})
+	c.starting = true
 	clients := c.waiting
 	c.waiting = nil
 	return c, clients, nil
@@ -177,27 +176,6 @@ func (r *registry) all() []keeper.Task {
 		}
 	}
 	return all
-}
-
-// awaitStarts waits for the starts that are under way. An engine that died may
-// have asked for them; the next one has to know what became of them.
-func (r *registry) awaitStarts(ctx context.Context) error {
-	r.mu.Lock()
-	var starts []chan struct{}
-	for _, c := range r.containers {
-		if c.starting != nil {
-			starts = append(starts, c.starting)
-		}
-	}
-	r.mu.Unlock()
-	for _, over := range starts {
-		select {
-		case <-over:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }
 
 // putBack lets clients wait for the next start after one that failed.

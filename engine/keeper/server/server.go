@@ -191,5 +191,10 @@ func (s *Server) dispatch(ctx context.Context, req keeper.Request, c *call) (any
 	if req.Files != len(c.files) {
 		return nil, fault.InvalidArgument("%d files announced, %d received", req.Files, len(c.files))
 	}
+	leave, err := s.engine.enter(req.Engine)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return serve(ctx, c)
 }

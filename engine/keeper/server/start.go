@@ -31,8 +31,7 @@ func (t *tasks) start(_ context.Context, call *call) (any, error) {
 	started, err := t.startContainer(c, &req, clients)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	close(c.starting)
-	c.starting = nil
+	c.starting = false
 	if err == nil { // clients that came while it was starting
 		for _, client := range c.waiting {
 			if c.init == nil { // ended and forgotten already
