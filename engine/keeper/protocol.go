@@ -35,6 +35,10 @@ const (
 	maxFiles   = 8
 )
 
+// KeepGroups is an annotation of a container's spec, crun's: with "1" its
+// processes keep the keeper's supplementary groups. They must name none.
+const KeepGroups = "run.oci.keep_original_groups"
+
 // Request is the first message of a connection.
 type Request struct {
 	Version int             `json:"version"`

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
 )
 
 // Init is a process of a container before it becomes the user's program. It
@@ -132,6 +133,10 @@ func (r *Runtime) Start(cfg Config, io IO) (_ *Container, err error) {
 			err = fmt.Errorf("cannot make the container: %w", err)
 			return
 		}
+		// Without the right to set groups libcontainer leaves those of its
+		// caller. It is told after it has made the container, of which it
+		// would demand a user namespace then.
+		config.RootlessEUID = cfg.Spec.Annotations[keeper.KeepGroups] == "1"
 		if err = c.c.Start(process); err != nil {
 			err = explainStart(err)
 		}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/moby/sys/capability"
 	"golang.org/x/sys/unix"
+
+	"github.com/kelp-engine/kelp/userns/account"
 )
 
 // Host is what the machine and the user namespace let containers have.
@@ -33,6 +35,9 @@ type Host struct {
 	MaxID uint32
 	// User is who root of the user namespace is outside of it.
 	User IDs
+	// Groups are the user's supplementary groups outside, which have no ids
+	// in the user namespace.
+	Groups []uint32
 	// OOMScoreAdj is kelp's own, the lowest that containers can have.
 	OOMScoreAdj int
 	// NetworkSysfs says that a new sysfs can be mounted for a network
@@ -73,6 +78,7 @@ func Probe() (Host, error) {
 	if h.User.GID, err = outside("/proc/self/gid_map"); err != nil {
 		return h, err
 	}
+	h.Groups = account.Groups()
 	adj, err := os.ReadFile("/proc/self/oom_score_adj")
 	if err != nil {
 		return h, err

@@ -45,7 +45,7 @@ func initProcess(in Input) (*specs.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newProcess(in.Rootfs, user, in.HostConfig.GroupAdd, env, in.Host)
+	p, err := newProcess(in.Rootfs, user, in.HostConfig, env, in.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func Process(x Exec) (*specs.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newProcess(x.Rootfs, user, x.HostConfig.GroupAdd, env, x.Host)
+	p, err := newProcess(x.Rootfs, user, x.HostConfig, env, x.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -114,10 +114,18 @@ func Process(x Exec) (*specs.Process, error) {
 }
 
 // newProcess fills in what depends on the user, and HOME with it.
-func newProcess(rootfs, user string, groups, env []string, h Host) (*specs.Process, error) {
+func newProcess(rootfs, user string, hc *container.HostConfig, env []string, h Host) (*specs.Process, error) {
+	kept := keepsGroups(hc)
+	groups := hc.GroupAdd
+	if kept {
+		groups = nil
+	}
 	id, err := lookUser(rootfs, user, groups)
 	if err != nil {
 		return nil, err
+	}
+	if kept {
+		id.groups = nil
 	}
 	if err := checkMapped(id, h); err != nil {
 		return nil, err

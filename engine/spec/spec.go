@@ -8,11 +8,13 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/engine/mounts"
 )
 
@@ -111,10 +113,14 @@ func namespaces(in Input) []specs.LinuxNamespace {
 
 // annotations are handed to the runtime as they are.
 func annotations(in Input) map[string]string {
-	if len(in.HostConfig.Annotations) == 0 {
-		return nil
+	out := maps.Clone(in.HostConfig.Annotations)
+	if keepsGroups(in.HostConfig) {
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[keeper.KeepGroups] = "1"
 	}
-	return in.HostConfig.Annotations
+	return out
 }
 
 // sysctls are the client's, and Docker's defaults for a network namespace of

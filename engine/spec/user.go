@@ -47,6 +47,9 @@ func findUser(passwd, group []byte, spec string, add []string) (identity, error)
 		return identity{}, userError(err)
 	}
 	extra, err := user.GetAdditionalGroups(add, bytes.NewReader(group))
+	if errors.Is(err, user.ErrNoGroupEntries) {
+		return identity{}, fault.InvalidArgument("%w", err).WithHint("groups of the host are not known in a container; to use yours there is --group-add %s", keepGroups)
+	}
 	if err != nil {
 		return identity{}, userError(err)
 	}
@@ -89,10 +92,14 @@ func checkID(kind string, id int) (uint32, error) {
 // checkMapped refuses an identity that the user namespace has no ids for.
 func checkMapped(id identity, h Host) error {
 	for _, n := range append([]uint32{id.uid, id.gid}, id.groups...) {
-		if n > h.MaxID {
-			return fault.InvalidArgument("cannot run as %d:%d: id %d is not in the user namespace, which ends at %d", id.uid, id.gid, n, h.MaxID).
-				WithHint("ask the administrator for more subordinate ids in /etc/subuid and /etc/subgid")
+		if n <= h.MaxID {
+			continue
 		}
+		err := fault.InvalidArgument("cannot run as %d:%d: id %d is not in the user namespace, which ends at %d", id.uid, id.gid, n, h.MaxID)
+		if slices.Contains(h.Groups, n) {
+			return err.WithHint("to use your groups of the host there is --group-add %s", keepGroups)
+		}
+		return err.WithHint("ask the administrator for more subordinate ids in /etc/subuid and /etc/subgid")
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -74,19 +73,6 @@ func Mappings(kept uint32, h Host) []specs.LinuxIDMapping {
 		all = append(all, specs.LinuxIDMapping{ContainerID: kept + 1, HostID: below + 1, Size: above})
 	}
 	return all
-}
-
-// keepGroups is podman's name for the groups of who runs it.
-const keepGroups = "keep-groups"
-
-// checkGroups refuses to keep groups of the host: a process is given the
-// groups of its container, and those of the host have no number in it.
-func checkGroups(hc *container.HostConfig) error {
-	if slices.Contains(hc.GroupAdd, keepGroups) {
-		return fault.InvalidArgument("cannot keep your groups outside the container: they have no ids in it").
-			WithHint("give your user the access with 'setfacl -m u:$USER:rwX DIRECTORY'")
-	}
-	return nil
 }
 
 // checkUserns refuses a user namespace of the container's own together with

@@ -48,7 +48,7 @@ func Validate(c *container.Config, hc *container.HostConfig, h Host) (warnings [
 	if err != nil {
 		return nil, err
 	}
-	warnings = slices.Concat(limits, devices, warnSecurity(hc, h), warnOOM(hc, h), warnNamespaces(hc, h))
+	warnings = slices.Concat(limits, devices, warnSecurity(hc, h), warnOOM(hc, h), warnNamespaces(hc, h), warnGroups(hc, h))
 	fillDefaults(hc, h)
 	return warnings, nil
 }

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -57,6 +58,23 @@ func removeAll(dir string) error {
 		return fmt.Errorf("cannot remove %s: %w: %s", dir, err, out)
 	}
 	return nil
+}
+
+// sharedGroup is a supplementary group of the test user, of no account.
+const sharedGroup = 60999
+
+// sharedDir is a directory of root's that only sharedGroup may enter, with a
+// file that it may read. There is none where root did not start the tests.
+func sharedDir() string { return filepath.Join(os.Getenv(baseEnv), "shared") }
+
+func makeShared(base string) error {
+	dir := filepath.Join(base, "shared")
+	file := filepath.Join(dir, "chart")
+	return errors.Join(
+		os.Mkdir(dir, 0o750), os.WriteFile(file, []byte("Here be whales\n"), 0o640),
+		os.Chmod(dir, 0o750), os.Chmod(file, 0o640),
+		os.Chown(dir, 0, sharedGroup), os.Chown(file, 0, sharedGroup),
+	)
 }
 
 func copyFile(from, to string, mode fs.FileMode) error {

@@ -178,13 +178,16 @@ func runAsUser(base string) (int, error) {
 	if err := chownAll(base, uid, gid); err != nil {
 		return 1, err
 	}
+	if err := makeShared(base); err != nil {
+		return 1, err
+	}
 	cmd := exec.Command(self, childArgs(os.Args[1:])...)
 	cmd.Dir = dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(childEnv(os.Environ()), "HOME="+u.HomeDir, "USER="+name, "LOGNAME="+name,
 		"PATH="+filepath.Join(base, "bin")+":"+os.Getenv("PATH"), baseEnv+"="+base, kelpEnv+"="+filepath.Join(base, "bin", "kelp"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
+		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), Groups: []uint32{uint32(gid), sharedGroup}},
 		Pdeathsig:  unix.SIGKILL,
 	}
 	if group, err := delegatedCgroup(name, uid, gid); err == nil {

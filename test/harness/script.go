@@ -89,7 +89,7 @@ func setup(env *testscript.Env) error {
 	env.Values[scriptKey{}] = s
 	env.Vars = append(env.Vars, k.Env...)
 	env.Vars = append(env.Vars, "BUSYBOX="+busybox, "DATA_ROOT="+k.DataRoot, "RUN="+k.RuntimeDir,
-		"DOCKER_HOST=unix://"+k.Tapped, "CLIENTS="+clientsDir())
+		"DOCKER_HOST=unix://"+k.Tapped, "CLIENTS="+clientsDir(), "SHARED="+sharedDir())
 	t := env.T()
 	env.Defer(func() {
 		defer cancel()
@@ -151,7 +151,8 @@ func writeBusybox(path string) error {
 	return images.Recipe{Name: "busybox", Ref: "busybox:latest"}.Write(path)
 }
 
-// condition answers [cgroup2], [limits] and [client:NAME], for
+// condition answers [cgroup2], [limits], [shared] (there is $SHARED, which
+// only a supplementary group of the user may read) and [client:NAME], for
 // a part of hack/setup-clients, which is $CLIENTS/NAME.
 func condition(cond string) (bool, error) {
 	if name, ok := strings.CutPrefix(cond, "client:"); ok {
@@ -163,6 +164,9 @@ func condition(cond string) (bool, error) {
 		if err == nil {
 			removeCgroup(group)
 		}
+		return err == nil, nil
+	case "shared":
+		_, err := os.Stat(sharedDir())
 		return err == nil, nil
 	case "limits": // and limit them
 		b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")

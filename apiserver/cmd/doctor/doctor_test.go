@@ -18,7 +18,7 @@ func healthy() Facts {
 	ids := []subid.Range{{Owner: "ann", Start: 100000, Count: 65536}}
 	return Facts{
 		UID: 1000, User: "ann", Kernel: "6.1.0-18-amd64",
-		Sysctls: map[string]string{sysctlMax: "28633", sysctlPing: "0\t2147483647", sysctlRange: "32768\t60999"}, Groups: []int{1000, 27},
+		Sysctls: map[string]string{sysctlMax: "28633", sysctlPing: "0\t2147483647", sysctlRange: "32768\t60999"}, Groups: []int{1000, 27}, AccountGID: 1000,
 		UIDs: ids, GIDs: ids, AllUIDs: ids, AllGIDs: ids, Accounts: map[uint32]string{1000: "ann"},
 		Uidmap: Tool{"/usr/bin/newuidmap", true}, Gidmap: Tool{"/usr/bin/newgidmap", true},
 		Data:       FileSystem{Dir: "/home/ann/.local/share/kelp", Type: unix.EXT4_SUPER_MAGIC, Free: 50 << 30},
@@ -66,6 +66,8 @@ func TestSickMachines(t *testing.T) {
 		{"no newuidmap", func(f *Facts) { f.Uidmap = Tool{} }, "newuidmap", Fail, "newuidmap is not installed", "apt-get install uidmap"},
 		{"no newgidmap", func(f *Facts) { f.Gidmap = Tool{} }, "newuidmap", Fail, "newgidmap is not installed", "apt-get install uidmap"},
 		{"no setuid bit", func(f *Facts) { f.Mapping = unix.EPERM; f.Uidmap.Privileged = false }, "newuidmap", Fail, "lost its privileges", "chmod u+s"},
+		{"newgrp", func(f *Facts) { f.Mapping = unix.EPERM; f.Groups = []int{27, 1000} }, "newuidmap", Fail, "your group is 27 here", "outside of newgrp"},
+		{"no account", func(f *Facts) { f.Mapping = unix.EPERM; f.AccountGID = -1 }, "newuidmap", Fail, "cannot map", "nosuid"},
 		{"refused", func(f *Facts) { f.Mapping = errors.New("newuidmap: uid range not allowed") }, "newuidmap", Fail, "range not allowed", "nosuid"},
 		{"NFS home", func(f *Facts) { f.Data.Type = unix.NFS_SUPER_MAGIC }, "data root", Fail, "on NFS", "--data-root"},
 		{"read-only disk", func(f *Facts) { f.Data.ReadOnly = true }, "data root", Fail, "read-only", "--data-root"},

@@ -49,8 +49,10 @@ type Facts struct {
 	RuntimeErr error
 	Cgroup     cgroup.Info
 	Network    Network
-	// Groups are the user's.
-	Groups []int
+	// Groups are the user's, that of new files first; AccountGID is the
+	// account's own, -1 without one.
+	Groups     []int
+	AccountGID int
 	// Docker is the path of a docker client; "" if there is none.
 	Docker string
 	// Self is kelp's own path.
@@ -89,7 +91,7 @@ const (
 // why there is no runtime directory.
 func Gather(ctx context.Context, dataRoot, runtimeDir string, runtimeErr error) Facts {
 	f := Facts{
-		UID: os.Geteuid(), User: account.Current().Name, Kernel: kernel(), Container: container(),
+		UID: os.Geteuid(), User: account.Current().Name, AccountGID: account.Current().GID, Kernel: kernel(), Container: container(),
 		RuntimeDir: runtimeDir, RuntimeErr: runtimeErr, Data: fileSystem(dataRoot), Cgroup: cgroup.Probe(),
 		Sysctls: map[string]string{}, Uidmap: tool("newuidmap"), Gidmap: tool("newgidmap"),
 	}

@@ -169,6 +169,10 @@ func checkUidmap(f Facts) Result {
 			return fail(t.Path+" has lost its privileges: "+f.Mapping.Error(), fmt.Sprintf("ask the administrator to run: chmod u+s %s %s", f.Uidmap.Path, f.Gidmap.Path))
 		}
 	}
+	if own := f.Groups[0]; f.AccountGID >= 0 && own != f.AccountGID {
+		return fail(fmt.Sprintf("your group is %d here, and %d in your account: newuidmap refuses to map your ids", own, f.AccountGID),
+			"run kelp outside of newgrp(1) and sg(1)")
+	}
 	return fail("cannot map your ids: "+f.Mapping.Error(),
 		"ask the administrator to check that your ranges in /etc/subuid and /etc/subgid are right, and that the file system of "+f.Uidmap.Path+" is not mounted nosuid")
 }
