@@ -113,6 +113,7 @@ func New(cfg Config) (*Engine, error) {
 		Processes: e.keeper,
 		Tasks:     e.keeper,
 		Prober:    e.keeper,
+		Introduce: introduction(host),
 		Images:    containerImages{e.Images, host},
 		RootFS:    e.Images,
 		Networks:  containerNetworks{e.Networks},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync"
 
 	types "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -15,11 +16,13 @@ import (
 	"github.com/kelp-engine/kelp/engine/container"
 	"github.com/kelp-engine/kelp/engine/exec"
 	"github.com/kelp-engine/kelp/engine/mounts"
+	"github.com/kelp-engine/kelp/engine/passwd"
 	"github.com/kelp-engine/kelp/engine/spec"
 	"github.com/kelp-engine/kelp/engine/stats"
 	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
 	"github.com/kelp-engine/kelp/image/transfer"
+	"github.com/kelp-engine/kelp/userns/account"
 )
 
 // containerImages gives containers what they take from images.
@@ -128,6 +131,20 @@ func (s systemContainers) States() []types.ContainerState {
 // SummariesWithSize implements system.Containers.
 func (s systemContainers) SummariesWithSize(ctx context.Context) ([]types.Summary, error) {
 	return s.List(ctx, container.ListOptions{All: true, Size: true})
+}
+
+// introduction returns container.Options.Introduce. Who the user is may take
+// a directory service, so it is asked once.
+func introduction(h spec.Host) func(string, spec.IDs, []string) error {
+	known := sync.OnceValue(func() passwd.User {
+		a := account.Of(int(h.User.UID))
+		return passwd.User{Name: a.Name, Gecos: a.Gecos, Home: a.Home, Group: account.Group(int(h.User.GID))}
+	})
+	return func(rootfs string, kept spec.IDs, mounted []string) error {
+		u := known()
+		u.UID, u.GID = kept.UID, kept.GID
+		return passwd.Introduce(rootfs, u, mounted)
+	}
 }
 
 // systemImages reports on images as a whole.

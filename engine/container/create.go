@@ -137,6 +137,11 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 	crashpoint.Hit("container.create.made-rootfs")
 	undo.add(func() { logFailure(r, "remove the file system", m.o.Images.RemoveRootFS(r.ID)) })
 
+	if kept != nil {
+		if err := m.o.introduce(ctx, r, *kept); err != nil {
+			return named(r, "create", err)
+		}
+	}
 	points, err := m.o.Volumes.Prepare(ctx, r.ID, r.Mounts, m.o.mounted(r))
 	if err != nil {
 		return err
@@ -153,6 +158,21 @@ func (m *Manager) make(ctx context.Context, r *Record) (err error) {
 	m.o.NetUse.Adopt(c.Snapshot())
 	m.publish(c.Snapshot(), events.ActionCreate)
 	return nil
+}
+
+// introduce makes the user known to a container that has him under ids of his
+// own, so that programs find his name and home.
+func (o *Options) introduce(ctx context.Context, r *Record, kept spec.IDs) error {
+	rootfs, release, err := o.mounted(r)(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var targets []string
+	for _, p := range r.Mounts {
+		targets = append(targets, p.Target)
+	}
+	return o.Introduce(rootfs, kept, targets)
 }
 
 // anonymousLabel marks volumes that nobody named.

@@ -22,6 +22,9 @@ type Options struct {
 	Processes Processes
 	Tasks     Tasks
 	Prober    Prober
+	// Introduce makes the user known, as kept, to a root file system where
+	// directories are mounted.
+	Introduce func(rootfs string, kept spec.IDs, mounted []string) error
 	Images    Images
 	RootFS    RootFS
 	Networks  Networks

@@ -3,20 +3,13 @@ package spec
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"slices"
 
-	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"github.com/moby/sys/user"
-	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/passwd"
 )
-
-// maxUserFile bounds what is read of an image's passwd and group files, in bytes.
-const maxUserFile = 4 << 20
 
 // identity is a user as a process needs it.
 type identity struct {
@@ -29,15 +22,15 @@ type identity struct {
 // either with ":group" or ":gid"; "" is root) in the files of rootfs, and the
 // groups to add, by name or number.
 func lookUser(rootfs, spec string, add []string) (identity, error) {
-	passwd, err := readInRoot(rootfs, "/etc/passwd")
+	users, err := passwd.Read(rootfs, passwd.Users)
 	if err != nil {
 		return identity{}, err
 	}
-	group, err := readInRoot(rootfs, "/etc/group")
+	group, err := passwd.Read(rootfs, passwd.Groups)
 	if err != nil {
 		return identity{}, err
 	}
-	return findUser(passwd, group, spec, add)
+	return findUser(users, group, spec, add)
 }
 
 // findUser is lookUser on the files' content; nil is a missing file.
@@ -102,40 +95,6 @@ func checkMapped(id identity, h Host) error {
 		return err.WithHint("ask the administrator for more subordinate ids in /etc/subuid and /etc/subgid")
 	}
 	return nil
-}
-
-// readInRoot reads a file of a root file system that may be hostile: links
-// are followed inside root only, and nothing but a regular file is read.
-// A missing file is nil.
-func readInRoot(root, name string) ([]byte, error) {
-	handle, err := pathrs.OpenInRoot(root, name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot open %s of the container: %w", name, err)
-	}
-	defer handle.Close()
-	info, err := handle.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fault.InvalidArgument("cannot look up users: %s of the container is no regular file", name)
-	}
-	f, err := pathrs.Reopen(handle, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s of the container: %w", name, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxUserFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s of the container: %w", name, err)
-	}
-	if len(b) > maxUserFile {
-		return nil, fault.InvalidArgument("cannot look up users: %s of the container is larger than %d bytes", name, maxUserFile)
-	}
-	return b, nil
 }
 
 // LookUser finds a user, and the group, that a container knows as name:

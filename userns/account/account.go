@@ -18,30 +18,48 @@ const nameServiceTimeout = 10 * time.Second
 
 // Account is a user of the host.
 type Account struct {
-	Name string // the uid when the user has none
-	Home string // "" when the user has none
+	Name  string // the uid when the user has none
+	Gecos string // the user's full name, and more after a comma
+	Home  string // "" when the user has none
 	// GID is the account's own group, -1 when the user has no account. A
 	// process's is another after newgrp(1).
 	GID int
 }
 
-// Current returns the calling user's account, from /etc/passwd or, where that
-// does not have it, from getent(1). The environment does not count: su leaves
-// another user's in it.
-var Current = sync.OnceValue(func() Account {
-	uid := strconv.Itoa(os.Getuid())
-	local, _ := os.ReadFile("/etc/passwd")
-	if a, ok := find(string(local), uid); ok {
+// Current returns the calling user's account. The environment does not count:
+// su leaves another user's in it.
+var Current = sync.OnceValue(func() Account { return Of(os.Getuid()) })
+
+// Of returns the account of a user id, from /etc/passwd or, where that does
+// not have it, from getent(1).
+func Of(uid int) Account {
+	if a, ok := lookUp("passwd", uid, find); ok {
 		return a
+	}
+	return Account{Name: strconv.Itoa(uid), GID: -1}
+}
+
+// Group returns the name of a group, its number if it has none.
+func Group(gid int) string {
+	if name, ok := lookUp("group", gid, findGroup); ok {
+		return name
+	}
+	return strconv.Itoa(gid)
+}
+
+// lookUp searches a database of nsswitch.conf(5) for an id.
+func lookUp[T any](database string, id int, find func(lines, id string) (T, bool)) (T, bool) {
+	number := strconv.Itoa(id)
+	local, _ := os.ReadFile("/etc/" + database)
+	if found, ok := find(string(local), number); ok {
+		return found, true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), nameServiceTimeout)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "getent", "passwd", uid).Output()
-	if a, ok := find(string(out), uid); ok && err == nil {
-		return a
-	}
-	return Account{Name: uid, GID: -1}
-})
+	out, err := exec.CommandContext(ctx, "getent", database, number).Output()
+	found, ok := find(string(out), number)
+	return found, ok && err == nil
+}
 
 // groupsEnv holds the numbers of the user's supplementary groups, which
 // nobody can learn inside a user namespace.
@@ -85,8 +103,18 @@ func find(lines, uid string) (Account, bool) {
 			continue
 		}
 		if gid, err := strconv.Atoi(f[3]); err == nil {
-			return Account{Name: f[0], Home: f[5], GID: gid}, true
+			return Account{Name: f[0], Gecos: f[4], Home: f[5], GID: gid}, true
 		}
 	}
 	return Account{}, false
+}
+
+// findGroup looks for gid in lines of group(5).
+func findGroup(lines, gid string) (string, bool) {
+	for line := range strings.Lines(lines) {
+		if f := strings.Split(strings.TrimSuffix(line, "\n"), ":"); len(f) == 4 && f[0] != "" && f[2] == gid {
+			return f[0], true
+		}
+	}
+	return "", false
 }
