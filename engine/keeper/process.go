@@ -159,8 +159,8 @@ func (c *Client) Attach(ctx context.Context, r AttachRequest, conn *os.File, end
 }
 
 // attached makes a call that answers twice: with a First once conn is
-// attached, and with an AttachResult when that is over. ctx counts until the
-// first answer.
+// attached, and with an AttachResult when that is over. The call goes on when
+// ctx ends: the keeper has the connection by then.
 func attached[First any](ctx context.Context, c *caller, op string, r any, conn *os.File, ended func(AttachResult, error)) (First, error) {
 	var first First
 	var result AttachResult

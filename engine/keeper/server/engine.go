@@ -68,15 +68,6 @@ func newSupervisor(cfg keeper.Config, listen *os.File, firstReady func()) *super
 	}
 }
 
-func (s *supervisor) pid() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.process == nil {
-		return 0
-	}
-	return s.process.Pid
-}
-
 // describe fills in what a hello says of the engine.
 func (s *supervisor) describe(h *keeper.Hello) {
 	s.mu.Lock()

@@ -30,6 +30,16 @@ func supervise(t *testing.T, script string) (s *supervisor, ready chan struct{},
 	return s, ready, ended, stop
 }
 
+// pid of the engine that runs, 0 for none.
+func (s *supervisor) pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return 0
+	}
+	return s.process.Pid
+}
+
 const (
 	sayReady = `echo '{}' >&4; exec 4>&-; `
 	sayError = `echo '{"error":{"class":"unavailable","message":"the disk is on fire"}}' >&4; exit 1`

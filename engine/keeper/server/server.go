@@ -149,11 +149,17 @@ func (s *Server) serve(ctx context.Context, l *net.UnixListener) error {
 	}
 }
 
+// lastWord is how long clients that neither send nor read may hold up the
+// keeper's end.
+const lastWord = time.Second
+
 // answer serves one connection: one request, one answer or more.
 func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
 	if !rundir.PeerIsOwner(conn) {
 		return
 	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(lastWord)) })
+	defer stop()
 	var req keeper.Request
 	files, err := keeper.ReadMessage(conn, &req)
 	c := &call{body: req.Body, files: files, conn: conn}
