@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
@@ -192,26 +191,6 @@ func TestDiskUsageShapes(t *testing.T) {
 	}
 }
 
-func TestParseTime(t *testing.T) {
-	for text, want := range map[string]time.Time{
-		"":                     {},
-		"0":                    time.Unix(0, 0),
-		"1700000000":           time.Unix(1700000000, 0),
-		"1700000000.5":         time.Unix(1700000000, 500000000),
-		"1700000000.000000001": time.Unix(1700000000, 1),
-		"-5":                   time.Unix(-5, 0),
-	} {
-		if got, err := parseTime(text); err != nil || !got.Equal(want) {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"x", "1.x", "1.-5", "1.0000000001", "2026-01-01", "99999999999999999999", "1e9", " 1"} {
-		if got, err := parseTime(text); err == nil {
-			t.Errorf("%q is read as %v", text, got)
-		}
-	}
-}
-
 func TestNegotiate(t *testing.T) {
 	for accept, want := range map[string]string{
 		"":                     "d",
@@ -225,13 +204,4 @@ func TestNegotiate(t *testing.T) {
 			t.Errorf("%q: %q, want %q", accept, got, want)
 		}
 	}
-}
-
-func FuzzParseTime(f *testing.F) {
-	f.Add("1700000000.5")
-	f.Fuzz(func(t *testing.T, text string) {
-		if got, err := parseTime(text); err == nil && got.IsZero() && text != "" {
-			t.Errorf("%q", text)
-		}
-	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/kelp-engine/kelp/apiserver/stream"
 	"github.com/kelp-engine/kelp/engine/events"
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/filter"
 )
 
 var eventRoutes = []route{
@@ -63,7 +64,10 @@ func (s *Server) events(_ context.Context, r *request) (response, error) {
 // time reads a point in time in seconds since 1970, with up to nine decimal
 // places. Absent is the zero time.
 func (r *request) time(name string) (time.Time, error) {
-	t, err := parseTime(r.query(name))
+	if r.query(name) == "" {
+		return time.Time{}, nil
+	}
+	t, err := filter.UnixTime(r.query(name))
 	if err != nil {
 		return t, fault.InvalidArgument("invalid value for %q: %q is no time in seconds since 1970", name, r.query(name))
 	}

@@ -5,26 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
-
-// parseTime reads seconds since 1970 with up to nine decimal places; "" is the
-// zero time.
-func parseTime(text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	whole, fraction, _ := strings.Cut(text, ".")
-	sec, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil {
-		return time.Time{}, err
-	}
-	if len(fraction) > 9 || strings.Trim(fraction, "0123456789") != "" {
-		return time.Time{}, strconv.ErrSyntax
-	}
-	nsec, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
-	return time.Unix(sec, nsec), nil
-}
 
 // negotiate returns the media type of the offered ones that the client
 // accepts most, or fallback.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -249,18 +248,4 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// labelsMatch applies the filters label and label!.
-func labelsMatch(f filter.Args, labels map[string]string) bool {
-	if !f.Labels("label", labels) {
-		return false
-	}
-	for _, unwanted := range f["label!"] {
-		name, value, exact := strings.Cut(unwanted, "=")
-		if got, ok := labels[name]; ok && (!exact || got == value) {
-			return false
-		}
-	}
-	return true
 }

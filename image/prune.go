@@ -42,7 +42,7 @@ func (s remover) Prune(ctx context.Context, f filter.Args) (imagetypes.PruneRepo
 			return report, err
 		}
 		if dangling && len(im.names) > 0 || len(s.usersOf(im.ID)) > 0 || !until.IsZero() && !im.Created.Before(until) ||
-			!labelsMatch(f, im.Config.Labels) {
+			!f.PruneLabels(im.Config.Labels) {
 			continue
 		}
 		r := &removal{remover: s, im: im, names: parseNames(im.names), force: true, prune: true}

@@ -28,8 +28,7 @@ func (m *Manager) Prune(ctx context.Context, f filter.Args) (container.PruneRepo
 		r := c.Snapshot()
 		if r.State != Created && r.State != Exited && r.State != Dead ||
 			!until.IsZero() && !r.Created.Before(until) ||
-			!f.Labels("label", r.Config.Labels) ||
-			f.Has("label!") && f.Labels("label!", r.Config.Labels) {
+			!f.PruneLabels(r.Config.Labels) {
 			continue
 		}
 		size, _, err := m.o.RootFS.RootFSSize(r.ID)

@@ -100,7 +100,7 @@ func (b *Bus) Subscribe(q Query) *Subscription {
 	defer b.mu.Unlock()
 	if !q.Since.IsZero() {
 		for _, m := range b.last {
-			if m.TimeNano >= q.Since.UnixNano() {
+			if !time.Unix(0, m.TimeNano).Before(q.Since) {
 				s.offer(m)
 			}
 		}
@@ -118,7 +118,7 @@ func (s *Subscription) Close() {
 
 // offer queues m if it is wanted.
 func (s *Subscription) offer(m events.Message) {
-	if !s.query.Until.IsZero() && m.TimeNano > s.query.Until.UnixNano() || !matches(s.query.Filter, m) {
+	if !s.query.Until.IsZero() && time.Unix(0, m.TimeNano).After(s.query.Until) || !matches(s.query.Filter, m) {
 		return
 	}
 	s.mu.Lock()

@@ -92,6 +92,12 @@ func (a Args) Labels(key string, labels map[string]string) bool {
 	return true
 }
 
+// PruneLabels says whether labels pass the keys "label" and "label!": they have
+// every one of those wanted, and not every one of those unwanted.
+func (a Args) PruneLabels(labels map[string]string) bool {
+	return a.Labels("label", labels) && !(a.Has("label!") && a.Labels("label!", labels))
+}
+
 // Bool reads the single truth value of key, and absent when there is none.
 func (a Args) Bool(key string, absent bool) (bool, error) {
 	if !a.Has(key) {

@@ -78,6 +78,45 @@ func TestTime(t *testing.T) {
 	}
 }
 
+func TestUnixTime(t *testing.T) {
+	for text, want := range map[string]time.Time{
+		"0":                    time.Unix(0, 0),
+		"1700000000":           time.Unix(1700000000, 0),
+		"1700000000.5":         time.Unix(1700000000, 500000000),
+		"1700000000.000000001": time.Unix(1700000000, 1),
+		"-5":                   time.Unix(-5, 0),
+	} {
+		if got, err := UnixTime(text); err != nil || !got.Equal(want) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "x", "1.x", "1.-5", "1.0000000001", "2026-01-01", "99999999999999999999", "1e9", " 1"} {
+		if got, err := UnixTime(text); err == nil {
+			t.Errorf("%q is read as %v", text, got)
+		}
+	}
+}
+
+func TestPruneLabels(t *testing.T) {
+	labels := map[string]string{"a": "1", "b": "2"}
+	for _, tt := range []struct {
+		args Args
+		want bool
+	}{
+		{nil, true},
+		{Args{"label": {"a", "b=2"}}, true},
+		{Args{"label": {"a", "c"}}, false},
+		{Args{"label!": {"a"}}, false},
+		{Args{"label!": {"a=2"}}, true},
+		{Args{"label!": {"a", "c"}}, true}, // as Docker has it: not both are there
+		{Args{"label": {"a"}, "label!": {"b"}}, false},
+	} {
+		if got := tt.args.PruneLabels(labels); got != tt.want {
+			t.Errorf("%v: %v", tt.args, got)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(`{"label":["a=b"]}`)
 	f.Add(`{"label":{"a":true}}`)

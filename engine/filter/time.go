@@ -20,12 +20,8 @@ func Time(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return now.Add(-d), nil
 	}
-	whole, fraction, _ := strings.Cut(text, ".")
-	if sec, err := strconv.ParseInt(whole, 10, 64); err == nil {
-		nsec, err := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
-		if err == nil && nsec >= 0 {
-			return time.Unix(sec, nsec), nil
-		}
+	if t, err := UnixTime(text); err == nil {
+		return t, nil
 	}
 	for _, layout := range layouts {
 		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
@@ -34,6 +30,20 @@ func Time(text string, now time.Time) (time.Time, error) {
 	}
 	return time.Time{}, fault.InvalidArgument("invalid time %q", text).
 		WithHint("give a date such as 2026-01-02, a Unix time, or a duration such as 24h")
+}
+
+// UnixTime reads seconds since 1970 with up to nine decimal places.
+func UnixTime(text string) (time.Time, error) {
+	whole, fraction, _ := strings.Cut(text, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(fraction) > 9 || strings.Trim(fraction, "0123456789") != "" {
+		return time.Time{}, strconv.ErrSyntax
+	}
+	nsec, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64) // digits only
+	return time.Unix(sec, nsec), nil
 }
 
 // Until reads the single time of the key "until"; zero is none.

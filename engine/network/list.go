@@ -141,7 +141,7 @@ func (m *joints) inUse(r *Record) error {
 // Prune removes the networks that no container is on. Configuration networks,
 // which none can be on, stay.
 func (m *Manager) Prune(ctx context.Context, filters filter.Args) (network.PruneReport, error) {
-	until, err := parseUntil(filters["until"])
+	until, err := filters.Until(time.Now())
 	if err != nil {
 		return network.PruneReport{}, err
 	}
@@ -149,8 +149,7 @@ func (m *Manager) Prune(ctx context.Context, filters filter.Args) (network.Prune
 	var unused []*Record
 	for _, r := range m.all() {
 		old := until.IsZero() || r.Created.Before(until)
-		wanted := filters.Labels("label", r.Labels) && !(filters.Has("label!") && filters.Labels("label!", r.Labels))
-		if !r.predefined() && !r.ConfigOnly && old && wanted && len(m.users(r)) == 0 {
+		if !r.predefined() && !r.ConfigOnly && old && filters.PruneLabels(r.Labels) && len(m.users(r)) == 0 {
 			unused = append(unused, r)
 		}
 	}
@@ -163,24 +162,4 @@ func (m *Manager) Prune(ctx context.Context, filters filter.Args) (network.Prune
 	}
 	m.o.Events.Publish(events.NetworkEventType, events.ActionPrune, "", map[string]string{"reclaimed": "0"})
 	return report, nil
-}
-
-// parseUntil reads a time, or a duration before now.
-func parseUntil(values []string) (time.Time, error) {
-	switch len(values) {
-	case 0:
-		return time.Time{}, nil
-	case 1:
-	default:
-		return time.Time{}, fault.InvalidArgument("more than one until filter specified")
-	}
-	if d, err := time.ParseDuration(values[0]); err == nil {
-		return time.Now().Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, values[0], time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fault.InvalidArgument("invalid until filter %q: use a time or a duration", values[0])
 }

@@ -85,7 +85,7 @@ func (m *Manager) Prune(ctx context.Context, f filter.Args) (volume.PruneReport,
 		if _, anonymous := e.Labels[anonymousLabel]; !all && !anonymous {
 			continue
 		}
-		if m.refs(e) > 0 || !f.Labels("label", e.Labels) || f.Has("label!") && f.Labels("label!", e.Labels) {
+		if m.refs(e) > 0 || !f.PruneLabels(e.Labels) {
 			continue
 		}
 		size, err := diskUsage(ctx, m.dataPath(e.Name))
