@@ -43,7 +43,6 @@ func (s *Server) containerInspect(_ context.Context, r *request) (response, erro
 	if err != nil {
 		return nil, err
 	}
-	i.ExecIDs = s.engine.Execs.Of(i.ID)
 	return ok(inspectFor(r, i)), nil
 }
 

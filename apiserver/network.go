@@ -9,7 +9,6 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/kelp-engine/kelp/engine/fault"
-	"github.com/kelp-engine/kelp/engine/filter"
 	networks "github.com/kelp-engine/kelp/engine/network"
 )
 
@@ -26,7 +25,7 @@ var networkRoutes = []route{
 
 // networkList serves GET /networks.
 func (s *Server) networkList(_ context.Context, r *request) (response, error) {
-	f, err := filter.Parse(r.query("filters"), networks.ListFilters...)
+	f, err := r.filters(networks.ListFilters...)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +115,7 @@ func (s *Server) networkDisconnect(ctx context.Context, r *request) (response, e
 
 // networkPrune serves POST /networks/prune.
 func (s *Server) networkPrune(ctx context.Context, r *request) (response, error) {
-	f, err := filter.Parse(r.query("filters"), networks.PruneFilters...)
+	f, err := r.filters(networks.PruneFilters...)
 	if err != nil {
 		return nil, err
 	}

@@ -29,10 +29,6 @@ func progress(run func(transfer.Progress) error) response {
 		// Progress is told while the archive is still coming in; net/http would
 		// otherwise drop the rest of the request with the first write.
 		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
-			return err
-		}
-		// Archives are still being read when the first message goes out.
-		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 			return fault.Internal("cannot answer while the request is read: %w", err)
 		}
 		p := &progressStream{w: w}

@@ -45,8 +45,6 @@ func newRequest(r *http.Request) (*request, error) {
 	return &request{http: r, vars: vars, values: values, version: version}, nil
 }
 
-func pathUnescape(s string) (string, error) { return url.PathUnescape(s) }
-
 // since says whether the client speaks the API version v ("1.NN") or newer.
 func (r *request) since(v string) bool { return !versionLess(r.version, v) }
 
@@ -123,7 +121,7 @@ func (r *request) decodeOptional(v any) (bool, error) {
 		} else if mt != "application/json" {
 			return true, fault.InvalidArgument("unsupported Content-Type header (%s): must be 'application/json'", ct)
 		}
-	} else if r.since("1.24") && len(bytes.TrimSpace(body)) > 0 && r.http.ContentLength != 0 {
+	} else if len(bytes.TrimSpace(body)) > 0 {
 		return true, fault.InvalidArgument("missing Content-Type header: must be 'application/json'")
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))

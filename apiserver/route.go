@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 
@@ -110,7 +111,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 func pathVars(r *http.Request) (map[string]string, error) {
 	vars := mux.Vars(r)
 	for k, v := range vars {
-		d, err := pathUnescape(v)
+		d, err := url.PathUnescape(v)
 		if err != nil {
 			return nil, fault.InvalidArgument("cannot read the request's path: %w", err)
 		}
@@ -119,7 +120,8 @@ func pathVars(r *http.Request) (map[string]string, error) {
 	return vars, nil
 }
 
-// tooOld and tooNew are Docker's words for a version outside the range.
+// checkVersion refuses, in Docker's words, a version outside the range; "" is
+// none.
 func checkVersion(v string) error {
 	if v == "" {
 		return nil

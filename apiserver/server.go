@@ -74,8 +74,9 @@ func (s *Server) handler() http.Handler {
 	return m
 }
 
-// ownersOnly is a listener that drops connections of other users. The
-// socket's mode keeps them out already; this holds should the mode be changed.
+// ownersOnly is a listener that drops connections of other users, and those
+// that cannot tell whose they are: a socket unit of systemd may name a port. The
+// unix socket's mode keeps others out already; this holds should it be changed.
 type ownersOnly struct{ net.Listener }
 
 func (l ownersOnly) Accept() (net.Conn, error) {
@@ -84,15 +85,15 @@ func (l ownersOnly) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if u, ok := conn.(*net.UnixConn); !ok || rundir.PeerIsOwner(u) {
+		if u, ok := conn.(*net.UnixConn); ok && rundir.PeerIsOwner(u) {
 			return conn, nil
 		}
-		slog.Warn("refused a connection of another user to the API socket")
+		slog.Warn("refused a connection to the API socket that is not known to be its user's", "from", conn.RemoteAddr())
 		conn.Close()
 	}
 }
 
-// headers that every answer carries, as the Engine API reference says of /_ping.
+// setHeaders sets the headers that every answer carries, as the Engine API reference says of /_ping.
 func setHeaders(h http.Header) {
 	h.Set("Api-Version", MaxAPIVersion)
 	h.Set("Docker-Experimental", "false")

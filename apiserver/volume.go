@@ -21,7 +21,7 @@ var volumeRoutes = []route{
 
 // volumeList serves GET /volumes.
 func (s *Server) volumeList(_ context.Context, r *request) (response, error) {
-	f, err := filter.Parse(r.query("filters"), volumes.ListFilters...)
+	f, err := r.filters(volumes.ListFilters...)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *Server) volumeRemove(ctx context.Context, r *request) (response, error)
 // volumePrune serves POST /volumes/prune. Before 1.42 it removed named
 // volumes too.
 func (s *Server) volumePrune(ctx context.Context, r *request) (response, error) {
-	f, err := filter.Parse(r.query("filters"), volumes.PruneFilters...)
+	f, err := r.filters(volumes.PruneFilters...)
 	if err != nil {
 		return nil, err
 	}
