@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	imagetypes "github.com/moby/moby/api/types/image"
@@ -33,8 +34,9 @@ func (s catalog) History(ctx context.Context, ref string) ([]imagetypes.HistoryR
 			item.Size = max(chain[len(chain)-1-used].UncompressedSize, 0)
 			used++
 		}
-		items = append([]imagetypes.HistoryResponseItem{item}, items...)
+		items = append(items, item)
 	}
+	slices.Reverse(items)
 	if len(items) == 0 { // an image without history still has layers
 		items = append(items, imagetypes.HistoryResponseItem{ID: missingID, Size: im.Size, Created: seconds(im.Created)})
 	}

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	securejoin "github.com/cyphar/filepath-securejoin"
@@ -135,11 +136,20 @@ func (t *Tree) Stat(name string) (container.PathStat, error) {
 	if err != nil {
 		return container.PathStat{}, err
 	}
-	s := container.PathStat{Name: base(name), Size: info.Size(), Mode: info.Mode(), Mtime: info.ModTime()}
+	s := container.PathStat{Name: base(name), Size: info.Size(), Mode: info.Mode(), Mtime: inJSON(info.ModTime())}
 	if info.Mode()&fs.ModeSymlink != 0 {
 		s.LinkTarget, err = t.resolve(name)
 	}
 	return s, err
+}
+
+// inJSON is a file's time, which its container may have set to any year; those
+// that JSON has no form for are zero.
+func inJSON(t time.Time) time.Time {
+	if year := t.UTC().Year(); year < 0 || year > 9999 {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // base is the name that a copy of the file gets; "/" of the root, and "." of a

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/image/layer"
 )
 
 // make makes one entry by its name in the open directory parent, where
@@ -139,11 +140,12 @@ func (x *extractor) chown(hdr *tar.Header, chown func(uid, gid int) error) error
 }
 
 // setXattrs sets a file's capabilities and user attributes, where the file
-// system has such. Others mean things that an archive has no say in.
+// system has such. Others mean things that an archive has no say in, and so do
+// those that speak to overlay file systems.
 func setXattrs(fd int, hdr *tar.Header) error {
 	for k, v := range hdr.PAXRecords {
 		name, ok := strings.CutPrefix(k, paxXattr)
-		if !ok || name != capabilityXattr && !strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "user.overlay.") {
+		if !ok || name != capabilityXattr && !strings.HasPrefix(name, "user.") || layer.SpeaksToStore(name) {
 			continue
 		}
 		if err := unix.Fsetxattr(fd, name, []byte(v), 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
@@ -162,6 +164,6 @@ func timespecs(at time.Time) []unix.Timespec {
 	if at.Before(time.Unix(0, 0)) {
 		at = time.Unix(0, 0)
 	}
-	ts := unix.NsecToTimespec(at.UnixNano())
+	ts := unix.Timespec{Sec: at.Unix(), Nsec: int64(at.Nanosecond())}
 	return []unix.Timespec{ts, ts}
 }

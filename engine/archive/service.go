@@ -133,7 +133,7 @@ func (s *Service) Stat(ctx context.Context, ref, name string) (st container.Path
 }
 
 // Get describes a file in a container and returns what writes it, with all in
-// it, as a tar stream. Call write exactly once, or discard.
+// it, as a tar stream. Call write exactly once: it closes the container's tree.
 func (s *Service) Get(ctx context.Context, ref, name string) (st container.PathStat, write func(context.Context, io.Writer) error, err error) {
 	c, err := s.containers.Find(ref)
 	if err != nil {

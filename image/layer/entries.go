@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -189,7 +191,7 @@ func (t *tree) setFileMeta(fd int, hdr *tar.Header) error {
 	}
 	for key, value := range hdr.PAXRecords {
 		name, ok := strings.CutPrefix(key, xattrPrefix)
-		if !ok || !allowedXattr(name) {
+		if !ok || SpeaksToStore(name) {
 			continue
 		}
 		err := unix.Fsetxattr(fd, name, []byte(value), 0)
@@ -200,15 +202,21 @@ func (t *tree) setFileMeta(fd int, hdr *tar.Header) error {
 	return nil
 }
 
-// allowedXattr keeps a layer from speaking to the overlay file system, which
-// would take a redirect to another directory from it.
-func allowedXattr(name string) bool {
-	return !strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, "user.containers.") &&
-		!strings.HasPrefix(name, "trusted.")
+// SpeaksToStore says whether an extended attribute means something to what
+// files are stored with: overlay file systems, which would take a redirect to
+// another directory from it, and containers/storage. Layers and archives come
+// from strangers, and have no say in that.
+func SpeaksToStore(name string) bool {
+	return slices.ContainsFunc(storeXattrs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
+var storeXattrs = []string{"trusted.", "user.overlay.", "user.fuseoverlayfs.", "user.containers."}
+
 func (t *tree) chown(hdr *tar.Header, chown func() error) error {
-	err := chown()
+	err := error(unix.EINVAL) // what the kernel would take for another id
+	if isID(hdr.Uid) && isID(hdr.Gid) {
+		err = chown()
+	}
 	if errors.Is(err, unix.EINVAL) {
 		if t.o.IgnoreOwner {
 			return nil
@@ -221,6 +229,10 @@ func (t *tree) chown(hdr *tar.Header, chown func() error) error {
 	}
 	return nil
 }
+
+// isID says whether a user or group can have the number; the last one means
+// none to the kernel.
+func isID(n int) bool { return n >= 0 && n < math.MaxUint32 }
 
 func setTime(dirfd int, base string, mtime time.Time) error {
 	ts, err := unix.TimeToTimespec(mtime)

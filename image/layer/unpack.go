@@ -218,8 +218,11 @@ func sortedKeys(m map[uint32]struct{}) []uint32 {
 // cleanName returns an entry's path relative to the layer's root, "." for the
 // root itself.
 func cleanName(name string) (string, error) {
-	if strings.ContainsRune(name, 0) {
+	switch {
+	case strings.ContainsRune(name, 0):
 		return "", refused("its name has a zero byte")
+	case len(name) >= unix.PathMax: // of no use to programs, and remembered to the layer's end
+		return "", refused(fmt.Sprintf("its name has more than %d bytes", unix.PathMax-1))
 	}
 	clean := filepath.Clean(strings.TrimLeft(name, "/"))
 	if !filepath.IsLocal(clean) {

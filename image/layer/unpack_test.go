@@ -144,6 +144,8 @@ func TestUnpack(t *testing.T) {
 		{"hard link to nothing", images.Layer{images.Hardlink("x", "y")}, nil},
 		{"hard link to a directory", images.Layer{images.Dir("d", 0o755), images.Hardlink("x", "d")}, nil},
 		{"owner that nobody has", images.Layer{file("x").Owned(1<<30, 0)}, nil},
+		{"owner that no kernel knows", images.Layer{file("x").Owned(1<<32, 0)}, nil},
+		{"name that is no path", images.Layer{file(strings.Repeat("n/", 2048) + "x")}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			stream := tarOf(t, test.layer)
@@ -199,6 +201,7 @@ func TestMetadata(t *testing.T) {
 	e.Format, e.ModTime = tar.FormatPAX, when
 	e.PAXRecords = map[string]string{
 		xattrPrefix + "user.mine": "1", xattrPrefix + opaque: "y", xattrPrefix + "user.overlay.redirect": "/etc", xattrPrefix + "trusted.x": "1",
+		xattrPrefix + "user.fuseoverlayfs.opaque": "y",
 	}
 	d := images.Dir("d", 0o1770).Owned(9, 10)
 	d.ModTime = when.Truncate(time.Second)

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path"
 	"path/filepath"
@@ -26,7 +25,7 @@ import (
 // Bounds of an image archive.
 const (
 	maxArchiveEntries   = 100_000
-	maxArchiveDocuments = 64 << 20 // bytes of JSON kept in memory
+	maxArchiveDocuments = 64 << 20 // bytes of JSON and of names kept in memory
 	maxLinks            = 8
 )
 
@@ -42,7 +41,7 @@ type archive struct {
 	// links are symbolic and hard links: old archives have them for layers
 	// that several images share.
 	links map[string]string
-	kept  int64 // bytes of documents
+	kept  int64 // bytes of documents and names
 
 	group  *errgroup.Group // unpacks compressed layers
 	mu     sync.Mutex      // of layers and staged, while group is at work
@@ -118,6 +117,9 @@ func (a *archive) addEntry(ctx context.Context, hdr *tar.Header, r io.Reader, no
 	name, err := archivePath(hdr.Name)
 	if err != nil {
 		return err
+	}
+	if a.kept += int64(len(hdr.Name) + len(hdr.Linkname)); a.kept > maxArchiveDocuments {
+		return fault.InvalidArgument("invalid image archive: its names are too long")
 	}
 	switch hdr.Typeflag {
 	case tar.TypeSymlink:
@@ -343,4 +345,4 @@ func (a *archive) blob(d digest.Digest, size int64) ([]byte, error) {
 	return doc, nil
 }
 
-var errNoImage = fmt.Errorf("it has no manifest.json and no index.json")
+var errNoImage = errors.New("it has no manifest.json and no index.json")

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/jsonstream"
 	"go.podman.io/storage"
 	"golang.org/x/sys/unix"
@@ -138,6 +140,20 @@ func TestLoadBomb(t *testing.T) {
 		if !before[f] {
 			t.Errorf("a trace is left: %s", f)
 		}
+	}
+}
+
+// The names in an archive are remembered, and compress well.
+func TestLoadLongNames(t *testing.T) {
+	m, _ := newManager(t)
+	var b bytes.Buffer
+	link := tar.Header{Typeflag: tar.TypeSymlink, Name: strings.Repeat("n", 900<<10), Linkname: "x", Format: tar.FormatPAX}
+	if err := tar.NewWriter(&b).WriteHeader(&link); err != nil {
+		t.Fatal(err)
+	}
+	err := m.Load(t.Context(), bytes.NewReader(bytes.Repeat(b.Bytes(), 80)), LoadOptions{}, func(jsonstream.Message) {})
+	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "names are too long") {
+		t.Errorf("70 MiB of names give %v", err)
 	}
 }
 

@@ -223,7 +223,9 @@ func (p *pull) hasCome(layer digest.Digest) bool {
 
 // fetch stages one layer while it comes in: nothing is kept in a file.
 func (p *pull) fetch(ctx context.Context, l ocispec.Descriptor, diffID digest.Digest) error {
-	info := types.BlobInfo{Digest: l.Digest, Size: l.Size, MediaType: l.MediaType, URLs: l.URLs}
+	// A manifest may name URLs for a layer. They are not followed, as by dockerd
+	// on Linux: a registry could have this machine ask any other.
+	info := types.BlobInfo{Digest: l.Digest, Size: l.Size, MediaType: l.MediaType}
 	rc, size, err := p.GetBlob(ctx, info, noCache)
 	if err != nil {
 		return registryError(p.named, err)

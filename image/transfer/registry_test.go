@@ -1,9 +1,17 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +19,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/jsonstream"
 	authtypes "github.com/moby/moby/api/types/registry"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kelp-engine/kelp/image"
@@ -205,6 +214,51 @@ func TestPullPlatform(t *testing.T) {
 }
 
 // TestPullCancelled cuts a pull in the middle of a layer.
+// TestPullForeignLayer pulls an image whose manifest says that its layers lie
+// somewhere else.
+func TestPullForeignLayer(t *testing.T) {
+	asked := make(chan string, 8)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.Path }))
+	defer elsewhere.Close()
+	r := startRegistry(t, registry.Options{})
+	if _, err := r.Push(t.Context(), images.Recipe{Name: "busybox", Format: "oci", Layer: images.Gzip}, "app", "1"); err != nil {
+		t.Fatal(err)
+	}
+	honest := &url.URL{Scheme: "http", Host: r.Host}
+	hostile := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(honest) },
+		ModifyResponse: func(resp *http.Response) error { return nameURLs(resp, elsewhere.URL+"/layer") },
+	})
+	defer hostile.Close()
+	m, _ := newManager(t)
+	err := m.Pull(t.Context(), PullOptions{Reference: strings.TrimPrefix(hostile.URL, "http://") + "/app:1"}, func(jsonstream.Message) {})
+	if err != nil {
+		t.Error(err)
+	}
+	select {
+	case path := <-asked:
+		t.Errorf("the manifest made kelp ask another server for %s", path)
+	default:
+	}
+}
+
+// nameURLs puts a URL for every layer into a manifest.
+func nameURLs(resp *http.Response, to string) error {
+	if resp.Request.Method != http.MethodGet || !strings.Contains(resp.Request.URL.Path, "/manifests/") {
+		return nil
+	}
+	var mf ocispec.Manifest
+	err := json.NewDecoder(resp.Body).Decode(&mf)
+	for i := range mf.Layers {
+		mf.Layers[i].URLs = []string{to}
+	}
+	b, merr := json.Marshal(mf)
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(b)))
+	resp.Header.Set("Docker-Content-Digest", digest.FromBytes(b).String())
+	return errors.Join(err, merr)
+}
+
 func TestPullCancelled(t *testing.T) {
 	m, dir := newManager(t)
 	blobs := t.TempDir()

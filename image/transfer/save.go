@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -255,8 +254,9 @@ func (a *Archive) writeLayer(ctx context.Context, tw *archiveWriter, l image.Lay
 	if _, err := io.CopyBuffer(tw, h, make([]byte, 256<<10)); err != nil {
 		return fmt.Errorf("cannot save layer %s: %w", l.DiffID, err)
 	}
-	if got, err := h.rest(); err != nil || got != l.DiffID {
-		return fault.Internal("layer %s has changed in the store: it is now %s", l.DiffID, strings.TrimSpace(got.String()))
+	got, err := h.rest()
+	if err == nil && got != l.DiffID {
+		err = fault.Internal("layer %s has changed in the store: it is now %s", l.DiffID, got)
 	}
-	return nil
+	return err
 }
