@@ -9,6 +9,7 @@ package userns
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,17 +79,17 @@ const statePrefix = "userns-"
 // makeStateDir makes RootlessKit's directory, and removes those of processes
 // that were killed.
 func makeStateDir(runtimeDir string) (string, error) {
-	old, err := filepath.Glob(filepath.Join(runtimeDir, statePrefix+"*"))
+	old, err := fs.Glob(os.DirFS(runtimeDir), statePrefix+"*")
 	if err != nil {
 		return "", err
 	}
-	for _, dir := range old {
-		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), statePrefix))
+	for _, name := range old {
+		pid, err := strconv.Atoi(strings.TrimPrefix(name, statePrefix))
 		if err != nil {
 			continue
 		}
 		if _, err := procid.Of(pid); pid == os.Getpid() || errors.Is(err, os.ErrProcessDone) {
-			os.RemoveAll(dir)
+			os.RemoveAll(filepath.Join(runtimeDir, name))
 		}
 	}
 	dir := filepath.Join(runtimeDir, statePrefix+strconv.Itoa(os.Getpid()))

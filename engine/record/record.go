@@ -60,16 +60,16 @@ func NewStore[T any](dir string, o Options) (*Store[T], error) {
 		return nil, fmt.Errorf("cannot make the record directory: %w", err)
 	}
 	s := &Store[T]{dir: dir, file: o.File, schema: o.Schema, upgrade: o.Upgrade, revisions: map[string]uint64{}}
-	pattern := filepath.Join(dir, ".*.tmp")
+	pattern := ".*.tmp"
 	if o.File != "" {
-		pattern = filepath.Join(dir, "*", ".*.tmp")
+		pattern = "*/.*.tmp"
 	}
-	left, err := filepath.Glob(pattern)
+	left, err := fs.Glob(os.DirFS(dir), pattern) // dir itself may have a pattern's characters
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range left {
-		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}

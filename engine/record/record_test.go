@@ -92,6 +92,25 @@ func TestRevisionGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
+// TestPatternInAPath has a data root with a character that means something in
+// patterns.
+func TestPatternInAPath(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a[b")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, ".x.json.tmp")
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewStore[string](dir, Options{Schema: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what an interrupted save left is there: %v", err)
+	}
+}
+
 func TestDelete(t *testing.T) {
 	for _, file := range []string{"", "record.json"} {
 		dir := t.TempDir()

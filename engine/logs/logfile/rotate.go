@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 const (
@@ -110,30 +111,20 @@ func gzipTo(from, to string) (err error) {
 // removeHalfCompressed removes what a crash left of a compression: the file
 // that was being written, or the one that was to be removed after it.
 func removeHalfCompressed(path string) {
-	left, err := filepath.Glob(escape(path) + ".*" + unfinished)
+	dir, base := filepath.Split(path)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
 	}
-	for _, f := range left {
-		_ = os.Remove(f)
-	}
-	done, err := filepath.Glob(escape(path) + ".*" + gzipped)
-	if err != nil {
-		return
-	}
-	for _, f := range done {
-		_ = os.Remove(f[:len(f)-len(gzipped)])
-	}
-}
-
-// escape makes a path match only itself as a pattern.
-func escape(path string) string {
-	var out []byte
-	for _, c := range []byte(path) {
-		if c == '*' || c == '?' || c == '[' || c == '\\' {
-			out = append(out, '\\')
+	for _, e := range entries {
+		name := e.Name()
+		if !strings.HasPrefix(name, base+".") {
+			continue
 		}
-		out = append(out, c)
+		if strings.HasSuffix(name, unfinished) {
+			_ = os.Remove(filepath.Join(dir, name))
+		} else if plain, done := strings.CutSuffix(name, gzipped); done {
+			_ = os.Remove(filepath.Join(dir, plain))
+		}
 	}
-	return string(out)
 }
