@@ -14,6 +14,7 @@ import (
 
 	"github.com/kelp-engine/kelp/engine/attach"
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/spec"
 )
 
 var attachRoutes = []route{
@@ -38,22 +39,12 @@ func detachKeys(text string) ([]byte, error) {
 	return keys, nil
 }
 
-// checkConsole refuses a terminal's size that no terminal can have.
-func checkConsole(size *[2]uint) error {
-	if size != nil && (size[0] > maxConsole || size[1] > maxConsole) {
-		return fault.InvalidArgument("a terminal cannot have %d lines and %d columns", size[0], size[1])
-	}
-	return nil
-}
-
-const maxConsole = 1<<16 - 1
-
 // size reads the parameters of a resize.
 func (r *request) size() (height, width uint16, err error) {
 	for name, n := range map[string]*uint16{"h": &height, "w": &width} {
 		v, err := r.int(name, -1)
-		if err != nil || v < 0 || v > maxConsole {
-			return 0, 0, fault.InvalidArgument("invalid resize %s %q: it must be a number from 0 to %d", name, r.query(name), maxConsole)
+		if err != nil || v < 0 || v > spec.MaxConsole {
+			return 0, 0, fault.InvalidArgument("invalid resize %s %q: it must be a number from 0 to %d", name, r.query(name), spec.MaxConsole)
 		}
 		*n = uint16(v)
 	}

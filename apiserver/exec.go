@@ -27,9 +27,6 @@ func (s *Server) execCreate(_ context.Context, r *request) (response, error) {
 	if !r.since("1.42") {
 		req.ConsoleSize = nil
 	}
-	if err := checkConsole(req.ConsoleSize); err != nil {
-		return nil, err
-	}
 	keys, err := detachKeys(req.DetachKeys)
 	if err != nil {
 		return nil, err
@@ -53,9 +50,6 @@ func (s *Server) execStart(ctx context.Context, r *request) (response, error) {
 	}
 	if req.ConsoleSize != nil && !req.Tty {
 		return nil, fault.InvalidArgument("console size is only supported when TTY is enabled")
-	}
-	if err := checkConsole(req.ConsoleSize); err != nil {
-		return nil, err
 	}
 	start, err := s.engine.Execs.Begin(r.ref(), req)
 	if err != nil {

@@ -1,19 +1,26 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
+	"github.com/kelp-engine/kelp/engine/spec"
 )
 
 const (
+	sigKill = int(unix.SIGKILL)
+	sigTerm = int(unix.SIGTERM)
+
 	// defaultStopTimeout is how long a container may take to end when asked.
 	defaultStopTimeout = 10 * time.Second
 	// killTimeout is how long a killed process may take to be gone.
@@ -52,18 +59,29 @@ func (m *Manager) Stop(ctx context.Context, ref string, o StopOptions) error {
 func (o StopOptions) of(r *Record) (signal int, timeout time.Duration, err error) {
 	signal = r.stopSignal()
 	if o.Signal != "" {
-		if signal, err = parseSignal(o.Signal); err != nil {
+		if signal, err = spec.ParseSignal(o.Signal); err != nil {
 			return 0, 0, err
 		}
 	}
 	timeout = defaultStopTimeout
-	if r.Config.StopTimeout != nil {
-		timeout = time.Duration(*r.Config.StopTimeout) * time.Second
-	}
-	if o.Timeout != nil {
-		timeout = time.Duration(*o.Timeout) * time.Second
+	if s := cmp.Or(o.Timeout, r.Config.StopTimeout); s != nil {
+		timeout = seconds(*s)
 	}
 	return signal, timeout, nil
+}
+
+// stopSignal is the signal that asks the container to end.
+func (r *Record) stopSignal() int {
+	if n, err := spec.ParseSignal(r.Config.StopSignal); err == nil {
+		return n
+	}
+	return sigTerm
+}
+
+// seconds is a duration of n seconds, or the longest there is.
+func seconds(n int) time.Duration {
+	const most = math.MaxInt64 / int(time.Second)
+	return time.Duration(min(n, most)) * time.Second
 }
 
 // stopWith ends the container and keeps its restart policy from undoing that:
@@ -184,7 +202,7 @@ func (m *Manager) Kill(ctx context.Context, ref, signal string) error {
 	}
 	n := sigKill
 	if signal != "" {
-		if n, err = parseSignal(signal); err != nil {
+		if n, err = spec.ParseSignal(signal); err != nil {
 			return err
 		}
 	}

@@ -67,6 +67,9 @@ func (m *Manager) Create(ref string, r container.ExecCreateRequest, keys []byte)
 	if len(r.Cmd) == 0 {
 		return "", fault.InvalidArgument("No exec command specified")
 	}
+	if err := checkConsole(r.ConsoleSize); err != nil {
+		return "", err
+	}
 	c, err := m.o.Containers.Lookup(ref)
 	if err != nil {
 		return "", err
@@ -82,6 +85,13 @@ func (m *Manager) Create(ref string, r container.ExecCreateRequest, keys []byte)
 	m.add(rec)
 	m.o.Containers.PublishOf(c.ID, withCommand(events.ActionExecCreate, &rec), "execID", rec.ID)
 	return rec.ID, nil
+}
+
+func checkConsole(size *[2]uint) error {
+	if size == nil {
+		return nil
+	}
+	return spec.CheckConsole(*size)
 }
 
 // withCommand is the action of an event on an exec, the way Docker words it.

@@ -33,6 +33,9 @@ type Start struct {
 // Begin claims the start of an exec, which can be started once. Run or Abort
 // must follow.
 func (m *Manager) Begin(id string, o container.ExecStartRequest) (*Start, error) {
+	if err := checkConsole(o.ConsoleSize); err != nil {
+		return nil, err
+	}
 	x, err := m.find(id)
 	if err != nil {
 		return nil, err

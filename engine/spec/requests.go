@@ -16,6 +16,9 @@ import (
 // Container Device Interface, whose files the host's vendors install.
 const cdiDriver = "cdi"
 
+// maxGPUs is more than a machine has.
+const maxGPUs = 1024
+
 // requested returns the CDI names of the devices that the requests ask for.
 // Requests by capability (--gpus) mean NVIDIA's devices, as with Docker.
 func requested(list []container.DeviceRequest) (names []string, err error) {
@@ -31,6 +34,8 @@ func requested(list []container.DeviceRequest) (names []string, err error) {
 				}
 				names = append(names, id)
 			}
+		case r.Count > maxGPUs:
+			return nil, fault.InvalidArgument("invalid device request: no machine has %d GPUs", r.Count)
 		case (r.Driver == "" || r.Driver == "nvidia") && isGPU(r.Capabilities) && len(r.Options) == 0:
 			names = append(names, gpus(r)...)
 		default:

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"math"
+
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -40,7 +42,7 @@ func memory(r container.Resources) *specs.LinuxMemory {
 		if swap := r.MemorySwap; swap != 0 {
 			m.Swap = &swap
 		} else {
-			twice := 2 * r.Memory // as much swap again, as Docker has it
+			twice := 2 * min(r.Memory, math.MaxInt64/2) // as much swap again, as Docker has it
 			m.Swap = &twice
 		}
 	}

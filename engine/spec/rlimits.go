@@ -37,6 +37,9 @@ func checkUlimits(list []*units.Ulimit) error {
 		if !ok {
 			return fault.InvalidArgument("invalid ulimit type: %s", u.Name)
 		}
+		if u.Soft < -1 || u.Hard < -1 {
+			return fault.InvalidArgument("invalid ulimit %s=%d:%d: -1 is no limit", u.Name, u.Soft, u.Hard)
+		}
 		if u.Hard != -1 && (u.Soft == -1 || u.Soft > u.Hard) {
 			return fault.InvalidArgument("ulimit soft limit must be less than or equal to hard limit: %d > %d", u.Soft, u.Hard)
 		}

@@ -2,12 +2,12 @@ package spec
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/sys/signal"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 )
@@ -69,8 +69,8 @@ func checkConfig(c *container.Config) error {
 		return fault.InvalidArgument("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
 	}
 	if c.StopSignal != "" {
-		if _, err := signal.ParseSignal(c.StopSignal); err != nil {
-			return fault.InvalidArgument("%w", err)
+		if _, err := ParseSignal(c.StopSignal); err != nil {
+			return err
 		}
 	}
 	if err := CheckEnv(c.Env); err != nil {
@@ -149,12 +149,27 @@ func checkOthers(hc *container.HostConfig) error {
 	if hc.ShmSize < 0 {
 		return fault.InvalidArgument("SHM size can not be less than 0")
 	}
+	if err := CheckConsole(hc.ConsoleSize); err != nil {
+		return err
+	}
 	if _, ok := hc.Annotations[""]; ok {
 		return fault.InvalidArgument("invalid Annotation: the empty string is not permitted as an annotation key")
 	}
 	if len(hc.StorageOpt) > 0 {
 		return fault.InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option").
 			WithHint("the size of a container cannot be limited without privileges")
+	}
+	return nil
+}
+
+// MaxConsole is the most lines, and columns, that a terminal can have.
+const MaxConsole = math.MaxUint16
+
+// CheckConsole refuses a terminal's size, height first, that no terminal can
+// have.
+func CheckConsole(size [2]uint) error {
+	if size[0] > MaxConsole || size[1] > MaxConsole {
+		return fault.InvalidArgument("a terminal cannot have %d lines and %d columns", size[0], size[1])
 	}
 	return nil
 }

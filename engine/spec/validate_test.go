@@ -122,6 +122,7 @@ func TestRefusals(t *testing.T) {
 		{"relative directory", "needs to be an absolute path", func(in *Input) { in.Config.WorkingDir = "x" }},
 		{"variable without a name", "invalid environment variable: =x", func(in *Input) { in.Config.Env = []string{"=x"} }},
 		{"signal", "invalid signal: NOSUCH", func(in *Input) { in.Config.StopSignal = "NOSUCH" }},
+		{"signal's number", "invalid signal: 65", func(in *Input) { in.Config.StopSignal = "65" }},
 		{"IPC mode", "invalid IPC mode: x", func(in *Input) { in.HostConfig.IpcMode = "x" }},
 		{"IPC of nobody", "invalid IPC mode: container:", func(in *Input) { in.HostConfig.IpcMode = "container:" }},
 		{"PID mode", "invalid PID mode: container:", func(in *Input) { in.HostConfig.PidMode = "container:" }},
@@ -133,6 +134,11 @@ func TestRefusals(t *testing.T) {
 		{"sysctl of the host's network", "not allowed in host network namespace", func(in *Input) {
 			in.HostConfig.NetworkMode, in.HostConfig.Sysctls = "host", map[string]string{"net.core.somaxconn": "1"}
 		}},
+		{"terminal's size", "a terminal cannot have 65536 lines", func(in *Input) { in.HostConfig.ConsoleSize = [2]uint{65536, 1} }},
+		{"more GPUs than there are", "no machine has 1000000000 GPUs", func(in *Input) {
+			in.HostConfig.DeviceRequests = []container.DeviceRequest{{Count: 1e9, Capabilities: [][]string{{"gpu"}}}}
+		}},
+		{"ulimit below none", "-1 is no limit", func(in *Input) { in.HostConfig.Ulimits = []*units.Ulimit{{Name: "core", Soft: -5, Hard: -1}} }},
 		{"ulimit", "invalid ulimit type: x", func(in *Input) { in.HostConfig.Ulimits = []*units.Ulimit{{Name: "x"}} }},
 		{"soft over hard", "soft limit must be less than or equal to hard limit", func(in *Input) { in.HostConfig.Ulimits = []*units.Ulimit{{Name: "nofile", Soft: 2, Hard: 1}} }},
 		{"little memory", "Minimum memory limit allowed is 6MB", func(in *Input) { in.HostConfig.Memory = 1 }},
