@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -35,6 +36,8 @@ type fakeKeeper struct {
 	deaf bool
 	// signals received, in order.
 	signals []int
+	// pausing is called while a pause is under way.
+	pausing func()
 	// probe plays a health check.
 	probe func(out *os.File) (exitCode int)
 }
@@ -113,7 +116,14 @@ func (k *fakeKeeper) setStatus(id string, s keeper.Status) error {
 	return nil
 }
 
-func (k *fakeKeeper) Pause(_ context.Context, id string) error { return k.setStatus(id, keeper.Paused) }
+// Pause answers as the real one: a client that does not wait gets no answer,
+// but the container is paused.
+func (k *fakeKeeper) Pause(ctx context.Context, id string) error {
+	if k.pausing != nil {
+		k.pausing()
+	}
+	return errors.Join(k.setStatus(id, keeper.Paused), ctx.Err())
+}
 
 func (k *fakeKeeper) Resume(_ context.Context, id string) error {
 	return k.setStatus(id, keeper.Running)

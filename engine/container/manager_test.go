@@ -197,6 +197,40 @@ func TestStopAsksThenKills(t *testing.T) {
 	}
 }
 
+func TestPauseWhoseClientLeaves(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(true)
+	id := w.create(m, "c1", nil)
+	w.check(m.Start(t.Context(), "c1"))
+	ctx, leave := context.WithCancel(t.Context())
+	w.keeper.pausing = leave
+	_ = m.Pause(ctx, "c1") // nobody hears the answer
+	if r := w.onDisk(id); r.State != Paused {
+		t.Errorf("the container is paused and its record says %s", r.State)
+	}
+	w.check(m.Unpause(t.Context(), "c1"))
+}
+
+func TestStopTimeouts(t *testing.T) {
+	long, never, own := 1<<60, -1, 7
+	for _, tt := range []struct {
+		name              string
+		asked, containers *int
+		want              time.Duration
+	}{
+		{"nobody says", nil, nil, defaultStopTimeout},
+		{"the container's", nil, &own, 7 * time.Second},
+		{"the client's first", &own, &long, 7 * time.Second},
+		{"more seconds than a duration has", &long, nil, 9223372036 * time.Second},
+		{"never", &never, nil, -time.Second},
+	} {
+		_, got, err := StopOptions{Timeout: tt.asked}.of(&Record{Config: &container.Config{StopTimeout: tt.containers}})
+		if err != nil || got != tt.want {
+			t.Errorf("%s: %v, %v; want %v", tt.name, got, err, tt.want)
+		}
+	}
+}
+
 // A kill and a forced removal come through while a stop waits.
 func TestKillDuringStop(t *testing.T) {
 	w := newWorld(t)

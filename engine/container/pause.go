@@ -16,6 +16,7 @@ func (m *Manager) Pause(ctx context.Context, ref string) error {
 		return err
 	}
 	defer release()
+	ctx = context.WithoutCancel(ctx) // the keeper does it whether the client waits or not
 	switch r := c.Snapshot(); r.State {
 	case Running:
 	case Paused:
@@ -42,6 +43,7 @@ func (m *Manager) Unpause(ctx context.Context, ref string) error {
 		return err
 	}
 	defer release()
+	ctx = context.WithoutCancel(ctx)
 	if r := c.Snapshot(); r.State != Paused {
 		return fault.Conflict("container %s is not paused", r.ID)
 	}

@@ -40,7 +40,7 @@ func (m *Manager) Rename(ctx context.Context, ref, name string) error {
 	}
 	crashpoint.Hit("container.rename.saved")
 	m.unreserve(c.id, old)
-	logFailure(c.Snapshot(), "rename the endpoints", m.o.Networks.Renamed(ctx, c.Snapshot()))
+	logFailure(c.Snapshot(), "rename the endpoints", m.o.Networks.Renamed(context.WithoutCancel(ctx), c.Snapshot()))
 	m.publish(c.Snapshot(), events.ActionRename, "oldName", old)
 	return nil
 }

@@ -25,7 +25,8 @@ func (m *Manager) Update(ctx context.Context, ref string, u container.UpdateConf
 		return nil, err
 	}
 	defer release()
-	m.settle(context.WithoutCancel(ctx), c)
+	ctx = context.WithoutCancel(ctx) // what is applied is to be saved
+	m.settle(ctx, c)
 	r := c.Snapshot()
 	if r.State == Removing || r.State == Dead {
 		return nil, fault.Conflict("Container is marked for removal and cannot be updated.")
