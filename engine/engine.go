@@ -118,7 +118,7 @@ func New(cfg Config) (*Engine, error) {
 		RootFS:    e.Images,
 		Networks:  containerNetworks{e.Networks},
 		NetUse:    containerNetworks{e.Networks},
-		Volumes:   containerVolumes{e.Volumes},
+		Volumes:   e.Volumes,
 		VolumeUse: e.Volumes,
 		Events:    e.Events,
 	})

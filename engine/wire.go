@@ -19,7 +19,6 @@ import (
 	"github.com/kelp-engine/kelp/engine/passwd"
 	"github.com/kelp-engine/kelp/engine/spec"
 	"github.com/kelp-engine/kelp/engine/stats"
-	"github.com/kelp-engine/kelp/engine/volume"
 	"github.com/kelp-engine/kelp/image"
 	"github.com/kelp-engine/kelp/image/transfer"
 	"github.com/kelp-engine/kelp/userns/account"
@@ -208,14 +207,6 @@ func (s volumeImages) ResolveImage(ctx context.Context, ref string) (string, err
 		return "", err
 	}
 	return im.ID, nil
-}
-
-// containerVolumes gives containers their volumes.
-type containerVolumes struct{ *volume.Manager }
-
-// Prepare implements container.Volumes.
-func (v containerVolumes) Prepare(ctx context.Context, id string, points []mounts.Point, rootfs func(context.Context) (string, func(), error)) ([]mounts.Point, error) {
-	return v.Manager.Prepare(ctx, id, points, rootfs)
 }
 
 // registries describes how images are fetched.

@@ -99,6 +99,8 @@ func HintOf(err error) string {
 	return ""
 }
 
+const internal = "internal"
+
 // classes are the classes that cross the keeper's socket, by wire name.
 var classes = map[string]error{
 	"invalid-argument":  errdefs.ErrInvalidArgument,
@@ -108,7 +110,7 @@ var classes = map[string]error{
 	"permission-denied": errdefs.ErrPermissionDenied,
 	"not-implemented":   errdefs.ErrNotImplemented,
 	"unavailable":       errdefs.ErrUnavailable,
-	"internal":          errdefs.ErrInternal,
+	internal:            errdefs.ErrInternal,
 }
 
 // Wire is an Error as JSON, for the socket between the engine and the keeper.
@@ -123,16 +125,34 @@ func ToWire(err error) *Wire {
 	if err == nil {
 		return nil
 	}
-	w := &Wire{Class: "internal", Message: err.Error()}
-	for name, class := range classes {
-		if name != "internal" && errors.Is(err, class) {
-			w.Class = name
-		}
-	}
+	w := &Wire{Class: className(err), Message: err.Error()}
 	if e, ok := errors.AsType[*Error](err); ok && e.hint != "" && err == error(e) {
 		w.Message, w.Hint = e.msg.Error(), e.hint
 	}
 	return w
+}
+
+// className is the wire name of an error's class: of several in its tree the
+// outermost counts, but any is more than internal.
+func className(err error) string {
+	for name, class := range classes {
+		if err == class {
+			return name
+		}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if cause := e.Unwrap(); cause != nil {
+			return className(cause)
+		}
+	case interface{ Unwrap() []error }:
+		for _, cause := range e.Unwrap() {
+			if name := className(cause); name != internal {
+				return name
+			}
+		}
+	}
+	return internal
 }
 
 // Err decodes w; nil stays nil. An unknown class becomes internal.

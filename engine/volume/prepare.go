@@ -18,7 +18,7 @@ import (
 
 // Rootfs mounts a container's own root file system and returns its path;
 // release gives it back.
-type Rootfs func(ctx context.Context) (path string, release func(), err error)
+type Rootfs = func(ctx context.Context) (path string, release func(), err error)
 
 // Prepare makes the volumes that the points of a new container name and that
 // are not there, names the anonymous ones, fills empty ones with what rootfs
