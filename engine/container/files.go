@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/kelp-engine/kelp/engine/record"
 )
@@ -16,15 +17,18 @@ import (
 const maxOwnFile = 1 << 20
 
 // etcFiles are the files in /etc that containers have of their own.
-type etcFiles struct{ g *registry }
+type etcFiles struct {
+	g  *registry
+	mu sync.Mutex // one edit at a time
+}
 
 // UpdateFiles follows a change of a running container's networks in its files
 // in /etc, which its user may have edited: lines of hosts come and go one by
 // one, and a resolv.conf that was changed is left alone.
-func (e etcFiles) UpdateFiles(id string, before, now *Network) error {
+func (e *etcFiles) UpdateFiles(id string, before, now *Network) error {
 	return errors.Join(
-		editFile(filepath.Join(e.g.dir(id), "hosts"), func(b []byte) []byte { return exchangeLines(b, before.Hosts, now.Hosts) }),
-		editFile(filepath.Join(e.g.dir(id), "resolv.conf"), func(b []byte) []byte {
+		e.edit(filepath.Join(e.g.dir(id), "hosts"), func(b []byte) []byte { return exchangeLines(b, before.Hosts, now.Hosts) }),
+		e.edit(filepath.Join(e.g.dir(id), "resolv.conf"), func(b []byte) []byte {
 			if bytes.Equal(b, before.ResolvConf) {
 				return now.ResolvConf
 			}
@@ -33,8 +37,10 @@ func (e etcFiles) UpdateFiles(id string, before, now *Network) error {
 	)
 }
 
-// editFile changes a file in place. One that is not there is the image's own.
-func editFile(path string, edit func([]byte) []byte) error {
+// edit changes a file in place. One that is not there is the image's own.
+func (e *etcFiles) edit(path string, edit func([]byte) []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

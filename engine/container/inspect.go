@@ -4,11 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/storage"
+
+	"github.com/kelp-engine/kelp/engine/spec"
 )
 
 // Inspect describes a container in full, with size its files too.
@@ -64,11 +65,8 @@ func (m viewer) shownLinks(r *Record) *container.HostConfig {
 	h := *r.HostConfig
 	h.Links = make([]string, len(r.HostConfig.Links))
 	for i, l := range r.HostConfig.Links {
-		name, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = name
-		}
-		h.Links[i] = "/" + strings.TrimPrefix(name, "/") + ":/" + r.Name + "/" + alias[strings.LastIndexByte(alias, '/')+1:]
+		name, alias := spec.SplitLink(l)
+		h.Links[i] = "/" + name + ":/" + r.Name + "/" + alias
 	}
 	return &h
 }

@@ -30,12 +30,15 @@ func (m viewer) List(ctx context.Context, o ListOptions) ([]container.Summary, e
 	rows := []container.Summary{}
 	names := imageNames{images: m.o.Images, ids: map[string]string{}}
 	now := time.Now()
+	linkNames := links{m.registry}.names()
 	for _, c := range m.All() {
 		r := c.Snapshot()
-		if !match.matches(r) {
+		called := append([]string{"/" + r.Name}, linkNames[r.ID]...)
+		if !match.matches(r, called) {
 			continue
 		}
 		row := m.summary(r, now)
+		row.Names = called
 		row.Image = names.of(ctx, r)
 		if o.Size {
 			if row.SizeRw, row.SizeRootFs, err = m.o.RootFS.RootFSSize(r.ID); err != nil {
@@ -50,12 +53,11 @@ func (m viewer) List(ctx context.Context, o ListOptions) ([]container.Summary, e
 	return rows, nil
 }
 
-// summary is a row of List but for what costs more to find out.
+// summary is a row of List but for what takes more than the record to find out.
 func (m viewer) summary(r *Record, now time.Time) container.Summary {
 	net := m.o.Networks.Settings(r)
 	row := container.Summary{
 		ID:              r.ID,
-		Names:           []string{"/" + r.Name},
 		ImageID:         r.Image,
 		Command:         commandLine(r.Config),
 		Created:         r.Created.Unix(),

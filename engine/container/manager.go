@@ -38,7 +38,7 @@ type Options struct {
 type Manager struct {
 	*runner
 	viewer
-	etcFiles
+	*etcFiles
 }
 
 // SetExecs says who knows the execs that Inspect lists. Call it before serving
@@ -56,7 +56,7 @@ func New(o Options) (*Manager, error) {
 	}
 	r := &runner{registry: g, o: o, bg: newBackground(), stopping: make(chan struct{}), slots: make(chan struct{}, parallelRestarts)}
 	r.probes = &probes{o: &r.o, running: map[string]chan keeper.Task{}}
-	return &Manager{r, viewer{r}, etcFiles{g}}, nil
+	return &Manager{r, viewer{r}, &etcFiles{g: g}}, nil
 }
 
 // Close ends what the manager does in the background. Containers run on.

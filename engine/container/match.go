@@ -83,7 +83,8 @@ func newMatcher(ctx context.Context, run *runner, o ListOptions) (*matcher, erro
 	return m, nil
 }
 
-func (m *matcher) matches(r *Record) bool {
+// matches says so of a container that is called some names.
+func (m *matcher) matches(r *Record, called []string) bool {
 	f := m.Filter
 	switch {
 	case !m.All && m.Limit <= 0 && !r.State.Running() && r.State != Restarting:
@@ -93,7 +94,7 @@ func (m *matcher) matches(r *Record) bool {
 	}
 	return !m.task && // no container belongs to a service's task
 		m.byID(r.ID) &&
-		(m.byName(r.Name) || m.byName("/"+r.Name)) &&
+		slices.ContainsFunc(called, func(n string) bool { return m.byName(n) || m.byName(strings.TrimPrefix(n, "/")) }) &&
 		f.Labels("label", r.Config.Labels) &&
 		f.Labels("annotation", r.HostConfig.Annotations) &&
 		f.Exact("status", string(r.apiState())) &&

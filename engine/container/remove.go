@@ -13,13 +13,13 @@ import (
 type RemoveOptions struct {
 	Force   bool // kill it if it runs
 	Volumes bool // its anonymous volumes too
-	Link    bool // not the container but a link of it
+	Link    bool // not a container but the link that the reference names
 }
 
 // Remove removes a container.
 func (m *Manager) Remove(ctx context.Context, ref string, o RemoveOptions) error {
 	if o.Link {
-		return fault.NotImplemented("kelp keeps no links to remove").WithHint("connect containers by a network of their own instead")
+		return links{m.registry}.remove(ctx, ref, m.etcFiles)
 	}
 	c, err := m.Find(ref)
 	if err != nil {

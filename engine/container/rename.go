@@ -34,12 +34,14 @@ func (m *Manager) Rename(ctx context.Context, ref, name string) error {
 	if _, err := m.reserve(c.id, name); err != nil {
 		return err
 	}
+	linked := links{m.registry}.all()[c.id]
 	if err := m.change(c, power, func(r *Record) { r.Name = name }); err != nil {
 		m.unreserve(c.id, name)
 		return err
 	}
 	crashpoint.Hit("container.rename.saved")
 	m.unreserve(c.id, old)
+	logFailure(c.Snapshot(), "rename the links", links{m.registry}.rename(linked, old, name))
 	logFailure(c.Snapshot(), "rename the endpoints", m.o.Networks.Renamed(context.WithoutCancel(ctx), c.Snapshot()))
 	m.publish(c.Snapshot(), events.ActionRename, "oldName", old)
 	return nil

@@ -89,6 +89,7 @@ func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error)
 	if err != nil {
 		return nil, errors.Join(err, m.Detach(ctx, c.ID))
 	}
+	etc{m.joints}.relink(c)
 	a.Sandbox, a.Env, a.Addresses, a.HostPorts = c.ID, links.env, addressesOf(state.Endpoints), state.Bound
 	return a, nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/spec"
 )
 
 // Check refuses what a container that is being made asks of its networks and
@@ -34,7 +35,7 @@ func (m *Manager) Check(c *Container) (warnings []string, err error) {
 	}
 	if mode.IsBridge() {
 		for _, l := range c.HostConfig.Links {
-			if name, _ := splitLink(l); m.containers.Lookup(name) == nil {
+			if name, _ := spec.SplitLink(l); m.containers.Lookup(name) == nil {
 				return nil, fault.InvalidArgument("could not get container for %s: No such container: %s", name, name)
 			}
 		}

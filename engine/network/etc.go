@@ -38,4 +38,5 @@ func (m etc) update(c *Container, before []keeper.Endpoint) {
 	if err != nil {
 		slog.Warn("cannot update a container's files in /etc", "container", c.Name, "error", err)
 	}
+	m.relink(c)
 }

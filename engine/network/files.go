@@ -39,7 +39,7 @@ func hostsFile(c *Container, endpoints []keeper.Endpoint, links []hostLine) []by
 	b.WriteString(defaultHosts)
 	writeExtraHosts(&b, c, endpoints)
 	for _, l := range links {
-		fmt.Fprintf(&b, "%s\t%s\n", l.addr, strings.Join(l.names, " "))
+		fmt.Fprintln(&b, l)
 	}
 	names := c.Config.Hostname
 	if c.Config.Domainname != "" {
@@ -60,6 +60,8 @@ type hostLine struct {
 	addr  netip.Addr
 	names []string
 }
+
+func (l hostLine) String() string { return l.addr.String() + "\t" + strings.Join(l.names, " ") }
 
 // splitExtraHost reads "name:address" or "name=address".
 func splitExtraHost(text string) (name, addr string, ok bool) {

@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,25 +11,15 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/spec"
 )
-
-// splitLink reads a link, "name:alias" or a name alone. Docker shows links as
-// "/name:/parent/alias", and takes them so.
-func splitLink(text string) (name, alias string) {
-	name, alias, ok := strings.Cut(text, ":")
-	name = strings.TrimPrefix(name, "/")
-	if !ok {
-		return name, name
-	}
-	return name, alias[strings.LastIndexByte(alias, '/')+1:]
-}
 
 // linkNames are names for other containers of a user-defined network that only
 // this one knows.
 func linkNames(c *Container, cfg *network.EndpointSettings) map[string]string {
 	all := map[string]string{}
 	for _, l := range slices.Concat(c.HostConfig.Links, cfg.Links) {
-		name, alias := splitLink(l)
+		name, alias := spec.SplitLink(l)
 		all[strings.ToLower(alias)] = strings.ToLower(name)
 	}
 	if len(all) == 0 {
@@ -50,7 +41,7 @@ func (m *joints) legacyLinks(c *Container) (all linked, err error) {
 		return all, nil
 	}
 	for _, l := range c.HostConfig.Links {
-		name, alias := splitLink(l)
+		name, alias := spec.SplitLink(l)
 		other := m.containers.Lookup(name)
 		if other == nil {
 			return all, fault.InvalidArgument("could not get container for %s: No such container: %s", name, name)
@@ -59,14 +50,31 @@ func (m *joints) legacyLinks(c *Container) (all linked, err error) {
 		if !live {
 			return all, fault.InvalidArgument("Cannot link to a non running container: /%s AS /%s/%s", other.Name, c.Name, alias)
 		}
-		names := []string{alias, shortID(other.ID)}
-		if other.Name != alias {
-			names = append(names, other.Name)
-		}
-		all.hosts = append(all.hosts, hostLine{addr, names})
+		all.hosts = append(all.hosts, linkLine(other, alias, addr))
 		all.env = append(all.env, linkEnv(c, other, alias, addr)...)
 	}
 	return all, nil
+}
+
+// linkLine is where a container is found that another knows by an alias.
+func linkLine(other *Container, alias string, addr netip.Addr) hostLine {
+	names := []string{alias, shortID(other.ID)}
+	if other.Name != alias {
+		names = append(names, other.Name)
+	}
+	return hostLine{addr, names}
+}
+
+// relink tells those that are linked to a running container where it is now.
+func (m etc) relink(c *Container) {
+	addr, live := m.defaultAddress(c.ID)
+	if !live {
+		return
+	}
+	err := m.containers.UpdateLinks(c.ID, func(alias string) string { return linkLine(c, alias, addr).String() })
+	if err != nil {
+		slog.Warn("cannot update the hosts files of linked containers", "container", c.Name, "error", err)
+	}
 }
 
 // defaultAddress is the address of a running container on the default network.

@@ -53,6 +53,9 @@ type Containers interface {
 	// UpdateFiles makes of a container's files in /etc, which were as before,
 	// what they are to be now, but for what its user changed.
 	UpdateFiles(id string, before, now *Attachment) error
+	// UpdateLinks sets the line of a container in the hosts files of those
+	// that are linked to it.
+	UpdateLinks(id string, line func(alias string) string) error
 }
 
 // Publisher tells the world what happens to networks.

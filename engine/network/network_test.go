@@ -87,6 +87,8 @@ func (f fakeContainers) EditNetworks(ctx context.Context, ref string, change fun
 
 func (f fakeContainers) UpdateFiles(string, *Attachment, *Attachment) error { return nil }
 
+func (f fakeContainers) UpdateLinks(string, func(string) string) error { return nil }
+
 type noEvents struct{}
 
 func (noEvents) Publish(events.Type, events.Action, string, map[string]string) {}

@@ -38,7 +38,9 @@ func members(list []container.Summary) []member {
 		for network, e := range c.NetworkSettings.Networks {
 			m := member{container: c.ID, network: network, networkID: e.NetworkID}
 			for _, n := range append(slices.Clone(c.Names), e.DNSNames...) {
-				m.names = append(m.names, strings.ToLower(strings.TrimPrefix(n, "/")))
+				if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") { // else another's link
+					m.names = append(m.names, strings.ToLower(n))
+				}
 			}
 			m.names = append(m.names, c.ID[:min(len(c.ID), 12)])
 			for _, a := range []netip.Addr{e.IPAddress, e.GlobalIPv6Address} {
