@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func TestSocketActivation(t *testing.T) {
 	k, err := harness.New()

@@ -19,7 +19,7 @@ import (
 
 // patience is how long anything that should happen soon may take on a loaded
 // machine.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Kelp is one kelp of one test: its directories, and while it runs its
 // processes.
