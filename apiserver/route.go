@@ -95,7 +95,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	status := errhttp.ToHTTP(err)
 	switch {
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		return // the client is gone
+		panic(http.ErrAbortHandler) // the client is gone; returning would say 200
 	case status == http.StatusNotModified:
 		w.WriteHeader(status)
 		return
