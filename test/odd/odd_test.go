@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long all of a test's session may take.
-const patience = 2 * time.Minute
+const patience = 6 * time.Minute
 
 // files is what every user of the tests can read.
 var files harness.Files
@@ -159,7 +159,7 @@ func (m machine) test(t *testing.T) {
 	case !regexp.MustCompile("(?m)" + m.doctor).MatchString(out):
 		t.Errorf("kelp doctor does not say %q:\n%s", m.doctor, out)
 	}
-	if err := harness.Until(ctx, 10*time.Second, "every process ends", func() error {
+	if err := harness.Until(ctx, patience, "every process ends", func() error {
 		if left := u.processes(); len(left) > 0 {
 			return fmt.Errorf("left: %v", left)
 		}

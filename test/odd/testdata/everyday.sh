@@ -13,14 +13,18 @@ eval "$code"
 docker load -q -i "$BUSYBOX" || fail load
 test "$(docker run --rm busybox echo hi)" = hi || fail run
 docker run -d --name web -p 0:80 -v data:/www busybox sh -c 'echo hello >/www/index.html; exec httpd -f -h /www' || fail run -d
-test "$(docker exec web cat /www/index.html)" = hello || fail exec
+# soon says whether what its arguments print is hello, in the end.
+soon() {
+	tries=0
+	until [ "$("$@" 2>/dev/null)" = hello ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 600 ] || return 1
+		sleep 0.1
+	done
+}
+soon docker exec web cat /www/index.html || fail exec
 port=$(docker port web 80/tcp | head -n 1)
-tries=0
-until [ "$(busybox wget -q -O - "http://127.0.0.1:${port##*:}/" 2>/dev/null)" = hello ]; do
-	tries=$((tries + 1))
-	[ $tries -lt 100 ] || fail published port
-	sleep 0.1
-done
+soon busybox wget -q -O - "http://127.0.0.1:${port##*:}/" || fail published port
 docker network create backend || fail network create
 docker network connect --alias front backend web || fail network connect
 docker run --rm --network backend busybox wget -q -O - http://front/ | grep -qx hello || fail a name in a network
