@@ -98,7 +98,7 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(fs.Parse(args[1:]))
 	r, err := registry.Start(s.ctx, o)
 	ts.Check(err)
-	s.registries = append(s.registries, r.Close)
+	s.closers = append(s.closers, r.Close)
 	ts.Setenv(args[0], r.Host)
 	ts.Setenv(args[0]+"_CA", r.CAFile)
 }
@@ -153,20 +153,27 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func freePort(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: freeport VAR")
+	n, err := 1, error(nil)
+	if len(args) == 2 {
+		n, err = strconv.Atoi(args[1])
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if neg || len(args) == 0 || len(args) > 2 || err != nil || n < 1 {
+		ts.Fatalf("usage: freeport VAR [COUNT]")
+	}
+	s := of(ts)
+	first, err := s.reservePorts(n)
 	ts.Check(err)
-	defer l.Close()
-	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	ts.Setenv(args[0], strconv.Itoa(first))
+	for i := 1; i < n; i++ {
+		ts.Setenv(fmt.Sprintf("%s_%d", args[0], i), strconv.Itoa(first+i))
+	}
 }
 
 func dial(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 || len(args) > 2 {
 		ts.Fatalf("usage: dial ADDRESS [TEXT]")
 	}
-	conn, err := net.DialTimeout("tcp", args[0], 10*time.Second)
+	conn, err := net.DialTimeout("tcp", args[0], patience)
 	if err != nil {
 		verdict(ts, neg, err)
 		return

@@ -16,17 +16,17 @@ import (
 
 // commandLimit is how long one command of a script may take, so that one that
 // hangs fails its own script, with logs, and not the whole run.
-const commandLimit = "90"
+const commandLimit = "300"
 
 // scriptKey is the key of a script's state among testscript's values.
 type scriptKey struct{}
 
 // script is the state of one running script.
 type script struct {
-	kelp       *Kelp
-	answers    *Answers
-	registries []func() error
-	ctx        context.Context
+	kelp    *Kelp
+	answers *Answers
+	closers []func() error // of what the script holds
+	ctx     context.Context
 }
 
 // Scripts runs every script in dir, each with a kelp of its own. Besides
@@ -40,7 +40,7 @@ type script struct {
 //	push-image [flags] NAME REPO TAG   fills the script's registry store
 //	wait-for REGEX COMMAND ARGS…       repeats until the output matches
 //	capture VAR COMMAND ARGS…          puts what the command prints in $VAR
-//	freeport VAR                       finds a free TCP port
+//	freeport VAR [COUNT]               reserves free ports of the host: $VAR, $VAR_1 …
 //	dial ADDRESS [TEXT]                connects, sends TEXT, prints the answer
 //	expect FILE COMMAND ARGS…          talks to the command over a terminal
 //	api METHOD PATH [BODY-FILE]        a plain request to the Engine API
@@ -114,8 +114,8 @@ func failed(t testscript.T) bool {
 
 // finish checks, after a script that passed, that its kelp leaves nothing.
 func (s *script) finish(failed bool) error {
-	for _, closeRegistry := range s.registries {
-		_ = closeRegistry()
+	for _, end := range s.closers {
+		_ = end()
 	}
 	if faults := s.answers.Faults(); len(faults) > 0 && !failed {
 		return fmt.Errorf("answers that the API's definition does not allow:\n%s", strings.Join(faults, "\n"))
@@ -201,7 +201,7 @@ func kelpd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	s := of(ts)
 	k := s.kelp
-	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Minute)
 	defer cancel()
 	var err error
 	switch args[0] {
