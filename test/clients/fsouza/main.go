@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"log"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +31,9 @@ func run(c *docker.Client) error {
 		return err
 	}
 	events := make(chan *docker.APIEvents, 100)
-	if err := c.AddEventListener(events); err != nil {
+	// The library listens a while later: it is to miss nothing.
+	since := docker.EventsOptions{Since: fmt.Sprint(time.Now().Unix()), Filters: map[string][]string{"type": {"container"}}}
+	if err := c.AddEventListenerWithOptions(since, events); err != nil {
 		return fmt.Errorf("events: %w", err)
 	}
 	im, err := c.InspectImage("busybox")
@@ -57,7 +60,7 @@ func run(c *docker.Client) error {
 			return err
 		}
 	}
-	if err := c.StopContainer(web.ID, 1); err != nil {
+	if err := c.StopContainer(web.ID, 60); err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
 	if code, err := c.WaitContainer(web.ID); err != nil || code != 143 && code != 0 {
@@ -126,8 +129,16 @@ func looks(c *docker.Client, id string) error {
 		return fmt.Errorf("inspect: %+v, %w", i, err)
 	}
 	var out bytes.Buffer
-	if err := c.Logs(docker.LogsOptions{Container: id, OutputStream: &out, Stdout: true}); err != nil || out.String() != "started\n" {
-		return fmt.Errorf("logs: %q, %w", &out, err)
+	for out.Len() == 0 { // until the container has said it
+		if err := c.Logs(docker.LogsOptions{Container: id, OutputStream: &out, Stdout: true}); err != nil {
+			return fmt.Errorf("logs: %w", err)
+		}
+	}
+	if out.String() != "started\n" {
+		return fmt.Errorf("logs: %q", &out)
+	}
+	if err := fetch("http://127.0.0.1:" + i.NetworkSettings.Ports["80/tcp"][0].HostPort + "/"); err != nil {
+		return err
 	}
 	if top, err := c.TopContainer(id, ""); err != nil || len(top.Processes) == 0 {
 		return fmt.Errorf("top: %+v, %w", top, err)
@@ -142,9 +153,22 @@ func looks(c *docker.Client, id string) error {
 	return nil
 }
 
+// fetch gets a page from a server that may only just have started.
+func fetch(url string) error {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		resp, err := http.Get(url)
+		if err == nil {
+			return resp.Body.Close()
+		}
+		if time.Now().After(end) {
+			return err
+		}
+	}
+}
+
 // saw waits for events of these actions, in any order: the library loses it.
 func saw(events <-chan *docker.APIEvents, actions ...string) error {
-	for deadline := time.After(10 * time.Second); len(actions) > 0; {
+	for deadline := time.After(time.Minute); len(actions) > 0; {
 		select {
 		case e := <-events:
 			actions = slices.DeleteFunc(actions, func(a string) bool { return e.Type == "container" && e.Action == a })

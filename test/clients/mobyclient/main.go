@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	c, err := client.New(client.FromEnv)
 	if err == nil {
@@ -215,7 +215,7 @@ func wrong(ctx context.Context, c *client.Client, id string) error {
 
 // saw waits for events of these actions, in this order.
 func saw(watched client.EventsResult, actions ...events.Action) error {
-	for deadline := time.After(10 * time.Second); len(actions) > 0; {
+	for deadline := time.After(time.Minute); len(actions) > 0; {
 		select {
 		case e := <-watched.Messages:
 			if e.Action == actions[0] {

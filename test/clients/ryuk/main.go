@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -98,16 +99,23 @@ func (r *reaper) serve(conn net.Conn) {
 	}
 }
 
-// reap removes all that any filter selects.
+// reap removes all that any filter selects, but not the reaper's own container.
 func (r *reaper) reap(ctx context.Context, docker *client.Client) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	self, err := os.Hostname() // the start of the container's id
+	if err != nil {
+		return err
+	}
 	for _, f := range r.filters {
 		containers, err := docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: f})
 		if err != nil {
 			return err
 		}
 		for _, c := range containers.Items {
+			if strings.HasPrefix(c.ID, self) {
+				continue
+			}
 			if _, err := docker.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true}); err != nil {
 				log.Print(err)
 			}
