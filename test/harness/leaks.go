@@ -84,8 +84,8 @@ func PSS(ps []Process) (float64, error) {
 
 // snapshot is what a keeper holds on to.
 type snapshot struct {
-	mounts map[string]bool // mount points
-	files  map[string]int  // open files by kind
+	mounts map[string]bool     // mount points
+	files  map[string][]string // open files by kind
 }
 
 // observe notes what a keeper that was just started holds.
@@ -104,7 +104,7 @@ func (k *Kelp) observe(ctx context.Context) error {
 }
 
 func takeSnapshot(pid int) (*snapshot, error) {
-	s := &snapshot{mounts: map[string]bool{}, files: map[string]int{}}
+	s := &snapshot{mounts: map[string]bool{}, files: map[string][]string{}}
 	info, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func takeSnapshot(pid int) (*snapshot, error) {
 		}
 		kind, _, _ := strings.Cut(target, ":")
 		if slices.Contains([]string{"net", "mnt", "pid", "user", "pipe", "/dev/ptmx", "/dev/pts/ptmx"}, kind) {
-			s.files[kind]++
+			s.files[kind] = append(s.files[kind], filepath.Base(l)+" "+target)
 		}
 	}
 	return s, nil
@@ -168,13 +168,16 @@ func (k *Kelp) CheckClean(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		allowed := maps.Clone(k.before.files)
+		allowed := map[string]int{}
+		for kind, files := range k.before.files {
+			allowed[kind] = len(files)
+		}
 		// A network that was used stays, and the keeper has two namespaces
 		// of its own from then on.
 		allowed["net"] = max(allowed["net"], len(strings.Fields(networks))+2)
-		for kind, n := range now.files {
-			if n > allowed[kind] {
-				return fmt.Errorf("the keeper has %d open files of kind %q, %d at its start", n, kind, k.before.files[kind])
+		for kind, files := range now.files {
+			if len(files) > allowed[kind] {
+				return fmt.Errorf("the keeper, pid %d, has the open files %v, at its start %v", s.KeeperPID, files, k.before.files[kind])
 			}
 		}
 		return nil
