@@ -343,7 +343,7 @@ func (w *world) await(m *Manager, ref string, want State) *Record {
 	w.t.Helper()
 	c, err := m.Find(ref)
 	w.check(err)
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	if err := c.await(ctx, func(r *Record, _ *keeper.Task, _ bool) bool { return r.State == want }); err != nil {
 		w.t.Fatalf("%s is %s, not %s", ref, c.Snapshot().State, want)

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func (k *testKeeper) states(id string) string {
 
 func (k *testKeeper) waitFor(what string, cond func() bool) {
 	k.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			k.t.Fatal("waited in vain for " + what)
 		}
@@ -148,12 +149,15 @@ func TestStats(t *testing.T) {
 		t.Errorf("stats: %+v", s)
 	}
 	ref := keeper.Ref{Container: "c1", Exec: "e"}
-	exec := &specs.Process{Args: []string{"sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"}, Cwd: "/", Env: []string{"PATH=/bin"}}
+	exec := &specs.Process{Args: []string{"sh", "-c", "until [ -e /end ]; do :; done"}, Cwd: "/", Env: []string{"PATH=/bin"}}
 	if _, err := k.Exec(k.ctx(), keeper.ExecRequest{Ref: ref, Process: exec}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	during, err := k.Stats(k.ctx(), "c1")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(k.rootfs, "end"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	k.exit(ref)

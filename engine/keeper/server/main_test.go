@@ -244,7 +244,7 @@ func (k *testKeeper) spec(args ...string) *specs.Spec {
 }
 
 func (k *testKeeper) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	k.t.Cleanup(cancel)
 	return ctx
 }
