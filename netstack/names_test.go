@@ -72,7 +72,7 @@ func TestHostsResolversOnLoopback(t *testing.T) {
 	// The file changes; a resolver that says nothing and one that is not there
 	// come first.
 	write("127.0.0.55", "127.0.0.56", "127.0.0.54")
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		got, err := resolve(s, "example.com")
 		if slices.Equal(got, []string{"192.0.2.2"}) {
 			break
@@ -84,7 +84,7 @@ func TestHostsResolversOnLoopback(t *testing.T) {
 	begin := time.Now()
 	check(t, os.WriteFile(conf, nil, 0o644))
 	time.Sleep(1100 * time.Millisecond)
-	if _, err := resolve(s, "example.com"); err == nil || time.Since(begin) > 10*time.Second {
+	if _, err := resolve(s, "example.com"); err == nil || time.Since(begin) > 50*time.Second {
 		t.Errorf("without a resolver: %v after %s", err, time.Since(begin))
 	}
 	if got, _ := resolve(s, "web"); len(got) != 2 {
@@ -134,7 +134,7 @@ func askWithEDNS(t *testing.T, s *Sandbox, name string) (m dnsmessage.Message) {
 	defer c.Close()
 	_, err = c.Write(b)
 	check(t, err)
-	check(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+	check(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
 	buf := make([]byte, 65535)
 	k, err := c.Read(buf)
 	check(t, err)

@@ -123,7 +123,7 @@ func TestLostInterface(t *testing.T) {
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}
@@ -136,7 +136,7 @@ func word(c net.Conn, err error) error {
 		return err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	b, err := io.ReadAll(c)
 	if err == nil && len(b) == 0 {
 		err = io.ErrUnexpectedEOF
@@ -146,7 +146,7 @@ func word(c net.Conn, err error) error {
 
 // talk sends a word that must come back.
 func talk(c net.Conn) error {
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(c, "kelp"); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -37,6 +38,8 @@ const (
 type Upstream struct {
 	Servers func() []netip.AddrPort
 	Dial    Dial
+
+	limit time.Duration // instead of attemptTimeout, in tests
 }
 
 // Fixed are servers that do not change.
@@ -115,7 +118,7 @@ func isFailure(answer []byte) bool {
 
 // ask puts the query to one resolver under an identifier of our own.
 func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, query []byte, tcp bool) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(u.limit, attemptTimeout))
 	defer cancel()
 	network := "udp"
 	if tcp {

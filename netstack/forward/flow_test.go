@@ -79,7 +79,7 @@ func TestFlowsEnd(t *testing.T) {
 		check(t, err)
 		for _, x := range []net.Conn{c, s} {
 			t.Cleanup(func() { x.Close() })
-			x.SetDeadline(time.Now().Add(20 * time.Second))
+			x.SetDeadline(time.Now().Add(time.Minute))
 		}
 		return c.(*net.TCPConn), s
 	}

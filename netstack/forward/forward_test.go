@@ -89,7 +89,7 @@ func check(t testing.TB, err error) {
 // dial connects from the container.
 func (n *testNetwork) dial(network, addr string) (c net.Conn, err error) {
 	err = n.container.Do(func() error {
-		d := net.Dialer{Timeout: 30 * time.Second}
+		d := net.Dialer{Timeout: time.Minute}
 		c, err = d.Dial(network, addr)
 		return err
 	})
@@ -131,7 +131,7 @@ func echoTCP(t *testing.T, n *testNetwork, host string, size int) {
 	c, err := n.dial("tcp", l.Addr().String())
 	check(t, err)
 	defer c.Close()
-	check(t, c.SetDeadline(time.Now().Add(60*time.Second)))
+	check(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	go func() {
 		c.Write(data)
 		c.(*net.TCPConn).CloseWrite()
@@ -164,14 +164,14 @@ func TestTCPSamePortAgain(t *testing.T) {
 			for i := range 3 {
 				var c net.Conn
 				err := n.container.Do(func() (err error) {
-					d := net.Dialer{Timeout: 20 * time.Second, LocalAddr: from}
+					d := net.Dialer{Timeout: time.Minute, LocalAddr: from}
 					c, err = d.Dial("tcp", l.Addr().String())
 					return err
 				})
 				if err != nil {
 					t.Fatalf("%s, connection %d: %v", host, i, err)
 				}
-				c.SetReadDeadline(time.Now().Add(20 * time.Second))
+				c.SetReadDeadline(time.Now().Add(time.Minute))
 				if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 					t.Fatalf("%s, connection %d: instead of its end came %v", host, i, err)
 				}
@@ -216,7 +216,7 @@ func echoUDP(t *testing.T, n *testNetwork, host string, sizes ...int) {
 		rand.Read(data)
 		_, err := c.Write(data)
 		check(t, err)
-		c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		c.SetReadDeadline(time.Now().Add(time.Minute))
 		buf := make([]byte, maxDatagram)
 		k, err := c.Read(buf)
 		if err != nil || !bytes.Equal(buf[:k], data) {
@@ -262,11 +262,11 @@ func TestOutFromTheBridge(t *testing.T) {
 	for network, addr := range map[string]string{"tcp": echoStream(t, at).String(), "udp": echoDatagrams(t, at).String()} {
 		var c net.Conn
 		check(t, n.bridge.Do(func() (err error) {
-			c, err = net.DialTimeout(network, addr, 10*time.Second)
+			c, err = net.DialTimeout(network, addr, time.Minute)
 			return err
 		}))
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		_, err := c.Write([]byte("kelp"))
 		check(t, err)
 		buf := make([]byte, 4)

@@ -36,7 +36,7 @@ func (n *testNetwork) ping(t *testing.T, host string) *icmp.Message {
 	}
 	_, err = c.Write(b)
 	check(t, err)
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	buf := make([]byte, 1500)
 	k, _, err := c.ReadFrom(buf) // without the IP header
 	if errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) {

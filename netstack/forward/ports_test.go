@@ -75,7 +75,7 @@ func (n *testNetwork) exchange(t *testing.T, network, to string) (net.Conn, erro
 	t.Helper()
 	begun := time.Now()
 	defer func() {
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > 50*time.Second {
 			t.Errorf("%s: the answer took %s", to, took)
 		}
 	}()
@@ -87,7 +87,7 @@ func (n *testNetwork) exchange(t *testing.T, network, to string) (net.Conn, erro
 	if u, ok := c.(*net.UDPConn); ok {
 		hearAll(t, u)
 	}
-	check(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	check(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	if _, err := c.Write([]byte("kelp")); err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func serveNames(t testing.TB, n *testNetwork) (tcp4, tcp6, udp4 netip.AddrPort) 
 
 func ask(t testing.TB, network, from string, to netip.AddrPort) (answer, self string) {
 	t.Helper()
-	d := net.Dialer{Timeout: 20 * time.Second}
+	d := net.Dialer{Timeout: time.Minute}
 	if network[:3] == "tcp" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	} else {
@@ -71,7 +71,7 @@ func ask(t testing.TB, network, from string, to netip.AddrPort) (answer, self st
 	c, err := d.Dial(network, to.String())
 	check(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if network[:3] == "udp" {
 		c.Write([]byte("who am I"))
 		buf := make([]byte, 100)
@@ -136,7 +136,7 @@ func TestPublishedPortOfADeafContainer(t *testing.T) {
 	}
 	check(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Fatalf("a refused connection ended with %v", err)
 	}
@@ -160,7 +160,7 @@ func TestPublishedUDPAnswersEachOfManyClients(t *testing.T) {
 		}
 		for _, c := range clients {
 			buf := make([]byte, 100)
-			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			c.SetReadDeadline(time.Now().Add(time.Minute))
 			got, err := c.Read(buf)
 			if check(t, err); string(buf[:got]) != c.LocalAddr().String() {
 				t.Fatalf("%s was taken for %s", c.LocalAddr(), buf[:got])

@@ -47,7 +47,7 @@ func TestTCPIsToldNo(t *testing.T) {
 			if _, err := n.dial("tcp", net.JoinHostPort(c.addr, "9")); !errors.Is(err, c.want) {
 				t.Errorf("%s (%s): got %v, want %v", c.addr, c.what, err, c.want)
 			}
-			if took := time.Since(begin); took > 5*time.Second { // the kernel would try for two minutes
+			if took := time.Since(begin); took > time.Minute { // the kernel would try for two minutes
 				t.Errorf("%s (%s): it took %s", c.addr, c.what, took)
 			}
 		}
@@ -63,7 +63,7 @@ func TestUDPIsToldNo(t *testing.T) {
 			hearAll(t, conn.(*net.UDPConn))
 			for range 2 { // also when the flow is there already
 				_, _ = conn.Write([]byte("x"))
-				check(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+				check(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 				if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, c.want) {
 					t.Errorf("%s (%s): got %v, want %v", c.addr, c.what, err, c.want)
 				}
@@ -119,7 +119,7 @@ func TestRoutersSayNo(t *testing.T) {
 		defer conn.Close()
 		hearAll(t, conn.(*net.UDPConn))
 		_, _ = conn.Write([]byte("x"))
-		check(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+		check(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, c.want) {
 			t.Errorf("%s by UDP: got %v, want %v", c.to, err, c.want)
 		}
@@ -141,7 +141,7 @@ func TestEndsCross(t *testing.T) {
 			h, err := l.Accept()
 			check(t, err)
 			for _, conn := range []net.Conn{c, h} {
-				check(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+				check(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 			}
 			return c.(*net.TCPConn), h.(*net.TCPConn)
 		}
@@ -211,7 +211,7 @@ func TestManyFlows(t *testing.T) {
 			})
 		}
 		for len(outer) < manyFlows {
-			check(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(30*time.Second)))
+			check(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute)))
 			c, err := l.Accept()
 			check(t, err)
 			outer = append(outer, c)
@@ -227,7 +227,7 @@ func TestManyFlows(t *testing.T) {
 			check(t, err)
 		}
 		for _, c := range inner {
-			check(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+			check(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
 			_, err := io.ReadFull(c, make([]byte, 1))
 			check(t, err)
 		}
@@ -324,7 +324,7 @@ func (n *testNetwork) probe(t *testing.T, to string, hops int, ping bool, want i
 	}
 	_, err := out.Write(payload)
 	check(t, err)
-	check(t, listen.SetReadDeadline(time.Now().Add(20*time.Second)))
+	check(t, listen.SetReadDeadline(time.Now().Add(time.Minute)))
 	buf := make([]byte, 1500)
 	for {
 		k, from, err := listen.ReadFrom(buf)

@@ -17,7 +17,7 @@ func remoteUDP(t *testing.T, addr string) *net.UDPConn {
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
 	check(t, err)
 	t.Cleanup(func() { c.Close() })
-	check(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	check(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	return c
 }
 
@@ -41,7 +41,7 @@ func TestUDPOnePortForAllRemotes(t *testing.T) {
 			c, err := n.container.ListenPacket("udp", net.UDPAddrFromAddrPort(any))
 			check(t, err)
 			defer c.Close()
-			check(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+			check(t, c.SetDeadline(time.Now().Add(time.Minute)))
 			say := func(to *net.UDPConn, word string) netip.AddrPort {
 				t.Helper()
 				_, err := c.WriteTo([]byte(word), to.LocalAddr())
@@ -90,7 +90,7 @@ func TestUDPRefusedByOneOfSeveral(t *testing.T) {
 				return err
 			}))
 			t.Cleanup(func() { c.Close() })
-			check(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+			check(t, c.SetDeadline(time.Now().Add(time.Minute)))
 			return c
 		}
 		good, bad := dial(open.LocalAddr().String()), dial(there)

@@ -115,7 +115,7 @@ func (k *kelp) dial(network, address string) *chatter {
 }
 
 func (c *chatter) exchange(line string) error {
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c, line+"\n"); err != nil {
 		return err
 	}

@@ -188,7 +188,7 @@ func TestTunnelsHalfClose(t *testing.T) {
 		net.Conn
 		r io.Reader
 	}{"socks": {bySocks, bySocks}, "connect": {byConnect, r}} {
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprint(c, "kelp")
 		if err := c.Conn.(closeWriter).CloseWrite(); err != nil {
 			t.Fatal(name, err)
