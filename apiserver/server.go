@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/kelp-engine/kelp/engine"
+	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/userns/rundir"
 )
 
@@ -34,7 +35,8 @@ type Server struct {
 func New(e *engine.Engine) *Server {
 	s := &Server{engine: e}
 	s.http = &http.Server{
-		Handler:           s.handler(),
+		Handler:           ownersOnly(s.handler()),
+		ConnContext:       knowPeer,
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
@@ -44,7 +46,7 @@ func New(e *engine.Engine) *Server {
 // Serve answers the clients of l, admitting only the user that kelp belongs
 // to, until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(ownersOnly{l}); err != http.ErrServerClosed {
+	if err := s.http.Serve(l); err != http.ErrServerClosed {
 		return err
 	}
 	return nil
@@ -74,23 +76,32 @@ func (s *Server) handler() http.Handler {
 	return m
 }
 
-// ownersOnly is a listener that drops connections of other users, and those
-// that cannot tell whose they are: a socket unit of systemd may name a port. The
-// unix socket's mode keeps others out already; this holds should it be changed.
-type ownersOnly struct{ net.Listener }
+// strangerKey is that of a context whose connection is another user's.
+type strangerKey struct{}
 
-func (l ownersOnly) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if u, ok := conn.(*net.UnixConn); ok && rundir.PeerIsOwner(u) {
-			return conn, nil
-		}
-		slog.Warn("refused a connection to the API socket that is not known to be its user's", "from", conn.RemoteAddr())
-		conn.Close()
+// knowPeer is the server's ConnContext. What cannot tell whose it is counts as
+// another's: a socket unit of systemd may name a port.
+func knowPeer(ctx context.Context, conn net.Conn) context.Context {
+	if u, ok := conn.(*net.UnixConn); ok && rundir.PeerIsOwner(u) {
+		return ctx
 	}
+	return context.WithValue(ctx, strangerKey{}, conn.RemoteAddr())
+}
+
+// ownersOnly refuses the requests of other users. The unix socket's mode keeps
+// them out already, but not root of a container that is given the socket and
+// has a user namespace of its own; and this holds should the mode be changed.
+func ownersOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from := r.Context().Value(strangerKey{})
+		if from == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		slog.Warn("refused a request on the API socket that is not known to be its user's", "from", from)
+		writeError(w, r, fault.PermissionDenied("this kelp serves the user that it belongs to, and nobody else").
+			WithHint("in a container with the userns mode keep-id root is another user: run the client as the container's default user"))
+	})
 }
 
 // setHeaders sets the headers that every answer carries, as the Engine API reference says of /_ping.

@@ -192,6 +192,7 @@ func startDaemon(s settings) (*daemon, error) {
 		args = append(args, "--log-format", s.Log.Format)
 	}
 	cmd := exec.Command(self, args...)
+	cmd.Args[0] = "kelp" // whatever the file is called: one named docker would be the client
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/" // no file system is kept busy
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), isManagers), logFileEnv+"="+d.log)

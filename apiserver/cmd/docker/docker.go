@@ -3,14 +3,13 @@
 //
 // It must not differ from that client but in one thing: where the client
 // would use its built-in default address, it uses kelp's socket, unless it is
-// root's and in a container that was given that socket there.
+// in a container that was given that socket there.
 package docker
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -27,6 +26,7 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // Options of Main.
@@ -148,11 +148,12 @@ func (d *dockerClient) run(ctx context.Context) error {
 }
 
 // inContainer says whether the client's built-in default address is right after
-// all: root has no kelp of its own, but a container may have been given the
-// user's socket.
+// all: a container may have been given the user's socket, for its root, who
+// has no kelp of his own, or for whoever the user is there.
 func inContainer() bool {
-	info, err := os.Stat(strings.TrimPrefix(client.DefaultDockerHost, "unix://"))
-	return os.Geteuid() == 0 && err == nil && info.Mode().Type() == fs.ModeSocket
+	var st unix.Stat_t
+	err := unix.Stat(strings.TrimPrefix(client.DefaultDockerHost, "unix://"), &st)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK && (os.Geteuid() == 0 || int(st.Uid) == os.Geteuid())
 }
 
 func (d *dockerClient) rootCommand() *cobra.Command {
