@@ -99,6 +99,7 @@ func (s *Server) containerAttach(ctx context.Context, r *request) (response, err
 			return errStarted{err}
 		}
 		if !r.flag("stream") {
+			a.Tell()
 			return nil
 		}
 		if err := a.Connect(ctx, conn.File, mux, conn.Buffered); err != nil {
@@ -145,7 +146,11 @@ func (s *Server) containerAttachWS(ctx context.Context, r *request) (response, e
 			if !r.since("1.28") {
 				ws.PayloadType = websocket.TextFrame
 			}
-			if failed = past.write(ctx, ws, false); failed != nil || !r.flag("stream") {
+			if failed = past.write(ctx, ws, false); failed != nil {
+				return
+			}
+			if !r.flag("stream") {
+				a.Tell()
 				return
 			}
 			failed = a.Connect(ctx, its, false, nil)

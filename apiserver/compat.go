@@ -130,7 +130,7 @@ func infoFor(r *request, info system.Info) any {
 type diskUsage152 struct {
 	LayersSize  int64
 	Images      any
-	Containers  []container.Summary
+	Containers  any
 	Volumes     []volume.Volume
 	BuildCache  []build.CacheRecord
 	BuilderSize *int64 `json:",omitempty"` // up to 1.41

@@ -11,18 +11,38 @@ import (
 // The shapes of containers that older API versions had. All differences are
 // in this file.
 
+// legacySummary is a row of a list up to 1.51.
+type legacySummary struct {
+	types.Summary
+	Ports []legacyPort
+}
+
+// legacyPort is a port up to 1.51: one that is not published has no address,
+// not an empty one.
+type legacyPort struct {
+	IP          string `json:",omitempty"`
+	PrivatePort uint16
+	PublicPort  uint16 `json:",omitempty"`
+	Type        string
+}
+
 // containersFor is a list as the client's version has it.
-func containersFor(r *request, rows []types.Summary) []types.Summary {
-	for i := range rows {
-		row := &rows[i]
-		if !r.since("1.52") {
-			row.Health = nil
-		}
+func containersFor(r *request, rows []types.Summary) any {
+	if r.since("1.52") {
+		return rows
+	}
+	old := make([]legacySummary, len(rows))
+	for i, row := range rows {
+		row.Health = nil
 		if !r.since("1.46") {
 			row.HostConfig.Annotations = nil
 		}
+		old[i] = legacySummary{row, make([]legacyPort, len(row.Ports))}
+		for j, p := range row.Ports {
+			old[i].Ports[j] = legacyPort{text(p.IP), p.PrivatePort, p.PublicPort, p.Type}
+		}
 	}
-	return rows
+	return old
 }
 
 // legacyNetworkSettings are NetworkSettings up to 1.51: the default network's
@@ -77,7 +97,7 @@ func inspectFor(r *request, i *types.InspectResponse) any {
 		n.GlobalIPv6Address, n.IPv6Gateway = text(e.GlobalIPv6Address), text(e.IPv6Gateway)
 	}
 	if !r.since("1.45") {
-		old.NetworkSettings.NetworkSettings = withShortID(i.NetworkSettings, i.ID)
+		old.NetworkSettings.NetworkSettings = withAliases(i.NetworkSettings, i.ID[:12], i.Config.Hostname)
 	}
 	if !r.since("1.44") {
 		old.Config.MacAddress = old.NetworkSettings.MacAddress
@@ -85,20 +105,23 @@ func inspectFor(r *request, i *types.InspectResponse) any {
 	return old
 }
 
-// withShortID is n with a container's short id among its aliases in networks
-// that have names, as up to 1.44.
-func withShortID(n *types.NetworkSettings, id string) *types.NetworkSettings {
+// withAliases is n with more aliases in networks that have names: up to 1.44 a
+// container's short id and hostname were among them.
+func withAliases(n *types.NetworkSettings, more ...string) *types.NetworkSettings {
 	old := *n
 	old.Networks = maps.Clone(n.Networks)
 	for name, e := range old.Networks {
 		if e == nil || !types.NetworkMode(name).IsUserDefined() {
 			continue
 		}
-		if short := id[:12]; !slices.Contains(e.Aliases, short) {
-			with := *e
-			with.Aliases = append(slices.Clone(e.Aliases), short)
-			old.Networks[name] = &with
+		with := *e
+		with.Aliases = slices.Clone(e.Aliases)
+		for _, alias := range more {
+			if alias != "" && !slices.Contains(with.Aliases, alias) {
+				with.Aliases = append(with.Aliases, alias)
+			}
 		}
+		old.Networks[name] = &with
 	}
 	return &old
 }

@@ -12,7 +12,7 @@ import (
 // The shapes of images that older API versions had. All differences are in
 // this file.
 
-// untagged stands for a repository, a tag or a digest that an image does not have.
+// untagged stands for each part of the reference of an image that has none.
 const untagged = "<none>"
 
 // summary143 is an image in a list before 1.44, with its size twice.
@@ -28,13 +28,9 @@ func imagesFor(r *request, list []types.Summary) any {
 	}
 	old := make([]summary143, len(list))
 	for i, im := range list {
-		if !r.since("1.43") {
-			if len(im.RepoTags) == 0 {
-				im.RepoTags = []string{untagged + ":" + untagged}
-			}
-			if len(im.RepoDigests) == 0 {
-				im.RepoDigests = []string{untagged + "@" + untagged}
-			}
+		if !r.since("1.43") && len(im.RepoTags) == 0 && len(im.RepoDigests) == 0 {
+			im.RepoTags = []string{untagged + ":" + untagged}
+			im.RepoDigests = []string{untagged + "@" + untagged}
 		}
 		old[i] = summary143{im, im.Size}
 	}

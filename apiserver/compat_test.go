@@ -110,9 +110,13 @@ func TestImageShapes(t *testing.T) {
 			t.Errorf("%s: %v", version, s)
 		}
 	}
-	list := []imagetypes.Summary{{ID: "sha256:1", Size: 7, RepoTags: []string{}, RepoDigests: []string{}}}
+	list := []imagetypes.Summary{
+		{ID: "sha256:1", Size: 7, RepoTags: []string{}, RepoDigests: []string{}},
+		{ID: "sha256:2", Size: 7, RepoTags: []string{"a:b"}, RepoDigests: []string{}},
+	}
 	for version, want := range map[string]string{
-		"1.44": `"RepoTags":[]`, "1.43": `"VirtualSize":7`, "1.42": `"RepoTags":["<none>:<none>"]`,
+		"1.44": `"RepoDigests":[],"RepoTags":[]`, "1.43": `"VirtualSize":7`,
+		"1.42": `"RepoDigests":["<none>@<none>"],"RepoTags":["<none>:<none>"]`, "1.24": `"RepoDigests":[],"RepoTags":["a:b"]`,
 	} {
 		var text strings.Builder
 		enc := json.NewEncoder(&text)
@@ -127,7 +131,7 @@ func TestContainerShapes(t *testing.T) {
 	const id = "0123456789abcdef"
 	full := func() *container.InspectResponse {
 		return &container.InspectResponse{
-			ID: id, Config: &container.Config{},
+			ID: id, Config: &container.Config{Hostname: "host"},
 			NetworkSettings: &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{
 				"bridge": {EndpointID: "e", MacAddress: network.HardwareAddr{2, 0, 0, 0, 0, 1}}, "mine": {Aliases: []string{"web"}},
 			}},
@@ -145,7 +149,7 @@ func TestContainerShapes(t *testing.T) {
 			}
 		}
 	}
-	for version, want := range map[string]int{"1.45": 1, "1.44": 2} {
+	for version, want := range map[string]int{"1.45": 1, "1.44": 3} {
 		i := full()
 		s := shape(t, inspectFor(at(version, ""), i))
 		nets := s["NetworkSettings"].(map[string]any)["Networks"].(map[string]any)
@@ -156,13 +160,26 @@ func TestContainerShapes(t *testing.T) {
 			t.Errorf("%s: the shape changed what it must not", version)
 		}
 	}
-	rows := []container.Summary{{Health: &container.HealthSummary{}}}
+}
+
+func TestContainerRowShapes(t *testing.T) {
+	rows := []container.Summary{{Health: &container.HealthSummary{}, Ports: []container.PortSummary{{PrivatePort: 80, Type: "tcp"}}}}
 	rows[0].HostConfig.Annotations = map[string]string{"a": "b"}
-	if r := containersFor(at("1.52", ""), rows)[0]; r.Health == nil || r.HostConfig.Annotations == nil {
-		t.Error("1.52: members are missing")
-	}
-	if r := containersFor(at("1.45", ""), rows)[0]; r.Health != nil || r.HostConfig.Annotations != nil {
-		t.Error("1.45: members that came later")
+	for version, want := range map[string]map[string]bool{
+		"1.52": {"Health": true, "HostConfig.Annotations": true},
+		"1.51": {"Health": false, "HostConfig.Annotations": true},
+		"1.45": {"Health": false, "HostConfig.Annotations": false},
+	} {
+		s := shape(t, map[string]any{"rows": containersFor(at(version, ""), rows)})
+		row := s["rows"].([]any)[0].(map[string]any)
+		for path, there := range want {
+			if hasMember(row, path) != there {
+				t.Errorf("%s: %s: there is %v, want %v", version, path, !there, there)
+			}
+		}
+		if port := row["Ports"].([]any)[0].(map[string]any); hasMember(port, "IP") != (version == "1.52") || port["PrivatePort"] != 80.0 {
+			t.Errorf("%s: a port that is not published: %v", version, port)
+		}
 	}
 }
 

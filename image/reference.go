@@ -20,7 +20,7 @@ var hexID = regexp.MustCompile(`^(sha256:)?[0-9a-f]{1,64}$`)
 func ParseReference(text string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(text)
 	if err != nil {
-		return nil, fault.InvalidArgument("invalid reference format: %w", err)
+		return nil, fault.InvalidArgument("%w", err)
 	}
 	return named, nil
 }
@@ -44,7 +44,7 @@ func (s *core) Resolve(_ context.Context, ref string) (*Image, error) {
 func (s *core) lookup(ref string) (*storage.Image, error) {
 	parsed, err := reference.ParseAnyReference(ref)
 	if err != nil {
-		return nil, fault.InvalidArgument("invalid reference format: %w", err)
+		return nil, fault.InvalidArgument("%w", err)
 	}
 	named, ok := parsed.(reference.Named)
 	if !ok { // a whole Id

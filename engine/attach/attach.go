@@ -101,9 +101,12 @@ func (a *Attachment) Connect(ctx context.Context, conn *os.File, mux bool, buffe
 	if err := a.m.processes.Attach(ctx, a.req, conn, a.ended); err != nil {
 		return err
 	}
-	a.m.containers.PublishOf(a.c.ID, events.ActionAttach)
+	a.Tell()
 	return nil
 }
+
+// Tell publishes that there is a client. Connect does it for those who stay.
+func (a *Attachment) Tell() { a.m.containers.PublishOf(a.c.ID, events.ActionAttach) }
 
 // ended hears that the attachment is over.
 func (a *Attachment) ended(r keeper.AttachResult, err error) {

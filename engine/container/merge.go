@@ -34,7 +34,9 @@ func mergeConfig(client *container.Config, img *Image) (*container.Config, error
 		c.Shell = i.Shell
 	}
 	c.Env = mergeEnv(c.Env, i.Env)
-	c.Labels = merged(i.Labels, c.Labels)
+	if c.Labels = merged(i.Labels, c.Labels); c.Labels == nil {
+		c.Labels = map[string]string{} // never null, as dockerd's
+	}
 	c.Volumes = merged(i.Volumes, c.Volumes)
 	c.Healthcheck = mergeHealth(c.Healthcheck, i.Healthcheck)
 	ports := make(network.PortSet, len(i.ExposedPorts))

@@ -139,7 +139,7 @@ func tagOf(named reference.Named) string {
 func pulledNames(named reference.Named, d digest.Digest) ([]reference.Named, error) {
 	canonical, err := reference.WithDigest(reference.TrimNamed(named), d)
 	if err != nil {
-		return nil, fault.InvalidArgument("invalid reference format: %w", err)
+		return nil, fault.InvalidArgument("%w", err)
 	}
 	if _, digested := named.(reference.Digested); digested {
 		return []reference.Named{canonical}, nil

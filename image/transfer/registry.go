@@ -61,7 +61,7 @@ func certDir(dirs []string, host string) string {
 func remote(named reference.Named) (types.ImageReference, error) {
 	ref, err := docker.NewReference(reference.TagNameOnly(named))
 	if err != nil {
-		return nil, fault.InvalidArgument("invalid reference format: %w", err)
+		return nil, fault.InvalidArgument("%w", err)
 	}
 	return ref, nil
 }
@@ -164,7 +164,7 @@ func (m *Manager) Inspect(ctx context.Context, ref string, auth registry.AuthCon
 func parseRemote(text string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(text)
 	if err != nil {
-		return nil, fault.InvalidArgument("invalid reference format: %w", err)
+		return nil, fault.InvalidArgument("%w", err)
 	}
 	return named, nil
 }

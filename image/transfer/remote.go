@@ -33,7 +33,7 @@ func (m *Manager) openRemote(ctx context.Context, named reference.Named, auth re
 		if _, tagged := named.(reference.Tagged); tagged { // the digest says it all
 			var err error
 			if named, err = reference.WithDigest(reference.TrimNamed(named), named.(reference.Digested).Digest()); err != nil {
-				return nil, fault.InvalidArgument("invalid reference format: %w", err)
+				return nil, fault.InvalidArgument("%w", err)
 			}
 		}
 	}

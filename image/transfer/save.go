@@ -64,7 +64,7 @@ func (m *Manager) savedNames(ctx context.Context, ref string) ([]reference.Named
 	im, resolveErr := m.store.Resolve(ctx, ref)
 	parsed, err := reference.ParseAnyReference(ref)
 	if err != nil {
-		return nil, fault.InvalidArgument("invalid reference format: %w", err)
+		return nil, fault.InvalidArgument("%w", err)
 	}
 	named, ok := parsed.(reference.Named)
 	if !ok {

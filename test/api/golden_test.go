@@ -131,6 +131,9 @@ func (g *golden) session(t *testing.T) {
 	g.ask(t, "swarm", "GET", "/swarm", nil)
 	g.ask(t, "bad-json", "POST", "/containers/create", "{")
 	g.ask(t, "bad-filter", "GET", `/containers/json?filters={"colour":["red"]}`, nil)
+
+	g.published(t)
+	g.refusals(t)
 }
 
 // ask makes a request and compares the answer.
@@ -218,7 +221,9 @@ var (
 		{regexp.MustCompile(`("Pid"): [1-9][0-9]*`), `$1: "PID"`},
 		{regexp.MustCompile(`("Architecture"): "[a-z0-9]+"`), `$1: "ARCH"`},
 		{regexp.MustCompile(`/proc/[0-9]+/fd/[0-9]+`), "/proc/PID/fd/N"},
-		{regexp.MustCompile(`("Status"): "Up [^"]*"`), `$1: "Up TIME"`},
+		{regexp.MustCompile(`("Status"): "Up [^"]*?( \([a-z: ]+\))?"`), `$1: "Up TIME$2"`},
+		{regexp.MustCompile(`("HostPort"): "[0-9]+"`), `$1: "PORT"`},
+		{regexp.MustCompile(`("PublicPort"): [0-9]+`), `$1: "PORT"`},
 		{regexp.MustCompile(`(kelp/)[^ "]+ `), `${1}VERSION `},
 	}
 )

@@ -31,7 +31,7 @@ var Exceptions = compile([]Exception{
 		Why:   "what this engine does not offer is refused in so many words",
 	},
 	{
-		Where: ` POST /containers/\{id\}/(start|pause|unpause|resize|restart) 409: undocumented| GET /containers/\{id\}/(top|logs|export|stats) 409: undocumented| POST /exec/\{id\}/resize 409: undocumented`,
+		Where: ` POST /containers/\{id\}/(start|pause|unpause|resize|restart|attach) 409: undocumented| GET /containers/\{id\}/(top|logs|export|stats) 409: undocumented| POST /exec/\{id\}/resize 409: undocumented`,
 		What:  "409 from a container in a state that forbids the request",
 		Why:   "dockerd answers so, and the docker client shows the message",
 	},
