@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
@@ -35,6 +36,12 @@ func (m *Manager) Create(ctx context.Context, name string, req container.CreateR
 	if req.HostConfig == nil {
 		req.HostConfig = &container.HostConfig{}
 	}
+	defer func() {
+		if errdefs.IsNotFound(err) {
+			// Clients that read "not found" pull the image and try again.
+			err = fault.InvalidArgument("%s", err)
+		}
+	}()
 	if err := spec.CheckRequest(req.Config, req.HostConfig); err != nil {
 		return "", nil, err
 	}

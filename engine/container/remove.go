@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/kelp-engine/kelp/engine/crashpoint"
@@ -36,6 +37,9 @@ func (m *Manager) Remove(ctx context.Context, ref string, o RemoveOptions) error
 		}
 	}
 	release, err := c.beginOp(ctx)
+	if o.Force && errdefs.IsNotFound(err) {
+		return nil // what killed it, or somebody else, removed it too
+	}
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,11 @@ func (m *joints) legacyLinks(c *Container) (all linked, err error) {
 		}
 		addr, live := m.defaultAddress(other.ID)
 		if !live {
-			return all, fault.InvalidArgument("Cannot link to a non running container: /%s AS /%s/%s", other.Name, c.Name, alias)
+			if other.Running {
+				return all, fault.InvalidArgument("Cannot link to /%s, as it does not belong to the default network", other.Name).
+					WithHint("connect both to a network of your own")
+			}
+			return all, fault.Conflict("Cannot link to a non running container: /%s AS /%s/%s", other.Name, c.Name, alias)
 		}
 		all.hosts = append(all.hosts, linkLine(other, alias, addr))
 		all.env = append(all.env, linkEnv(c, other, alias, addr)...)
