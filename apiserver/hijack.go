@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/moby/moby/api/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 )
@@ -54,12 +56,35 @@ func hijack(w http.ResponseWriter, r *http.Request, mux bool, since142 bool) (*h
 		conn.Close()
 		return nil, errStarted{err}
 	}
+	awaitRead(u)
 	file, err := u.File()
 	if err != nil {
 		conn.Close()
 		return nil, errStarted{err}
 	}
 	return &hijacked{File: file, Buffered: buffered(rw), conn: conn}, nil
+}
+
+// readPatience is how long a client may take to read the head of an answer.
+const readPatience = 10 * time.Second
+
+// awaitRead returns when the client has read all that was written. docker-py,
+// and so Ansible, reads the head through a buffer and the streams beside it:
+// output that came along with the head would be lost.
+func awaitRead(conn *net.UnixConn) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	end := time.Now().Add(readPatience)
+	for pause := 20 * time.Microsecond; time.Now().Before(end); pause = min(2*pause, 10*time.Millisecond) {
+		unread := 0
+		if cerr := raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); cerr != nil || err != nil || unread == 0 {
+			return
+		}
+		wait := unix.NsecToTimespec(int64(pause))
+		_ = unix.Nanosleep(&wait, nil) // time.Sleep sleeps a millisecond at least
+	}
 }
 
 // buffered returns what the HTTP server had read beyond the request.

@@ -136,16 +136,8 @@ func TestHijack(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			create := `{"Cmd":["sh","-c","cat; echo err >&2; exit 3"],"AttachStdin":true,"AttachStdout":true,"AttachStderr":true}`
-			resp, err := k.HTTP().Post("http://kelp/containers/c1/exec", "application/json", strings.NewReader(create))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var exec struct{ ID string }
-			if err := json.NewDecoder(resp.Body).Decode(&exec); err != nil || resp.StatusCode != 201 {
-				t.Fatal(resp.Status, err)
-			}
-			resp.Body.Close()
-			resp, conn, r := take(t, k, "/v"+row.version+"/exec/"+exec.ID+"/start", `{"Detach":false}`, row.upgrade, "early ")
+			exec := createExec(t, k, create)
+			resp, conn, r := take(t, k, "/v"+row.version+"/exec/"+exec+"/start", `{"Detach":false}`, row.upgrade, "early ")
 			if resp.StatusCode != row.status || resp.Header.Get("Content-Type") != row.media {
 				t.Errorf("answered %s, %s", resp.Status, resp.Header.Get("Content-Type"))
 			}
@@ -162,11 +154,51 @@ func TestHijack(t *testing.T) {
 			if stdout.String() != "early late" || stderr.String() != "err\n" {
 				t.Errorf("stdout %q, stderr %q", stdout.String(), stderr.String())
 			}
-			state := get(t, k, "/exec/"+exec.ID+"/json")
+			state := get(t, k, "/exec/"+exec+"/json")
 			if !strings.Contains(state, `"ExitCode":3`) || !strings.Contains(state, `"Running":false`) {
 				t.Errorf("right after the output: %s", state)
 			}
 		})
+	}
+}
+
+// createExec prepares an exec in container c1 and returns its id.
+func createExec(t *testing.T, k *harness.Kelp, body string) string {
+	t.Helper()
+	resp, err := k.HTTP().Post("http://kelp/containers/c1/exec", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var exec struct{ ID string }
+	if err := json.NewDecoder(resp.Body).Decode(&exec); err != nil || resp.StatusCode != http.StatusCreated {
+		t.Fatal(resp.Status, err)
+	}
+	return exec.ID
+}
+
+// No output comes along with the head of an answer, however late that is read:
+// docker-py would lose it.
+func TestTheHeadComesAlone(t *testing.T) {
+	k := newKelp(t)
+	docker(t, k, "run", "-d", "--name", "c1", "--network", "none", "busybox", "sleep", "600")
+	exec := createExec(t, k, `{"Cmd":["echo","hello"],"AttachStdout":true}`)
+	conn, err := net.Dial("unix", k.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const body = `{"Detach":false}`
+	fmt.Fprintf(conn, "POST /exec/%s/start HTTP/1.1\r\nHost: kelp\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s", exec, len(body), upgrade, body)
+	time.Sleep(300 * time.Millisecond) // the command would have ended long ago
+	head := make([]byte, 64<<10)
+	n, err := conn.Read(head)
+	if err != nil || !strings.HasSuffix(string(head[:n]), "\r\n\r\n") {
+		t.Errorf("at first came %q, %v", head[:n], err)
+	}
+	var stdout bytes.Buffer
+	if _, err := stdcopy.StdCopy(&stdout, io.Discard, conn); err != nil || stdout.String() != "hello\n" {
+		t.Errorf("then came %q, %v", &stdout, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -72,6 +73,10 @@ func testAttachParameters(t *testing.T, s *server) {
 	errOnly := s.websocket(t, id, "stream=1&stderr=1")
 	outOnly := s.websocket(t, id, "stream=1&stdout=1&logs=1")
 	both := s.websocket(t, id, "stream=1&stdin=1&stdout=1&stderr=1&detachKeys=ctrl-x")
+	s.until(t, "all are attached", func() bool {
+		past := fmt.Sprintf(`/events?since=1&until=%d.999&filters={"event":["attach"],"container":[%q]}`, time.Now().Unix(), id)
+		return strings.Count(s.do(t, "GET", past, nil).body, `"Action":"attach"`) == 3
+	})
 	if got := read(outOnly, "first"); got != "first\n" {
 		t.Errorf("logs=1: %q", got)
 	}

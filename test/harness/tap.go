@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Answers stands between clients and the Engine API. It passes on every byte
@@ -80,7 +83,7 @@ func (t *Answers) serve(client *net.UnixConn) {
 		carry(server, client, requests)
 		_ = server.CloseWrite() // the client may wait for more
 	})
-	carry(client, server, answers)
+	carry(attentive{client}, server, answers)
 	client.Close() // the engine's end is the connection's
 	input.Wait()
 	judges.Wait()
@@ -88,9 +91,29 @@ func (t *Answers) serve(client *net.UnixConn) {
 
 // carry copies from one connection to the other until the first ends; copy
 // gets the same bytes.
-func carry(to, from *net.UnixConn, copy *reader) {
+func carry(to io.Writer, from *net.UnixConn, copy *reader) {
 	_, _ = io.Copy(to, io.TeeReader(from, copy))
 	copy.close()
+}
+
+// attentive writes no more before the other side has read what is written, as
+// it comes together then what was sent together.
+type attentive struct{ conn *net.UnixConn }
+
+// Write implements io.Writer.
+func (a attentive) Write(b []byte) (int, error) {
+	n, err := a.conn.Write(b)
+	if err != nil {
+		return n, err
+	}
+	raw, err := a.conn.SyscallConn()
+	for unread, pause := 1, 20*time.Microsecond; err == nil && unread > 0; pause = min(2*pause, 10*time.Millisecond) {
+		time.Sleep(pause)
+		if cerr := raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); cerr != nil {
+			err = cerr
+		}
+	}
+	return n, err
 }
 
 // reader is what one side has said so far, for somebody who reads along and
