@@ -7,7 +7,9 @@ package odd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,8 +37,11 @@ func TestMain(m *testing.M) {
 		fmt.Println("skipped: only root can make machines to test on")
 		return
 	}
-	var err error
-	if files, err = harness.Prepare(); err != nil {
+	err := takeIDs()
+	if err == nil {
+		files, err = harness.Prepare()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "cannot run the tests:", err)
 		os.Exit(1)
 	}
@@ -210,10 +215,29 @@ type user struct {
 // users counts those that were made.
 var users atomic.Int32
 
+// The users of one run of the tests are others than those of another run at the
+// same time: each takes a block of ids.
 const (
 	firstID    = 61000
 	firstSubID = 3_000_000_000
+	block      = 100 // users
 )
+
+// held is the name of this run's block, which nobody else can have meanwhile.
+var held net.Listener
+
+// takeIDs finds a block that no other run has.
+func takeIDs() error {
+	for n := range 10 {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("@kelp-test-odd-%d", n), Net: "unix"})
+		if err == nil {
+			held = l
+			users.Store(int32(n * block))
+			return nil
+		}
+	}
+	return errors.New("too many runs of these tests at once")
+}
 
 func newUser(t *testing.T, name string) user {
 	n := int(users.Add(1))
