@@ -92,7 +92,7 @@ func diagnose(ctx context.Context, s settings, err error) error {
 
 // daemonPatience is how long a daemon waits for one that is ending: its keeper
 // is gone before it.
-const daemonPatience = 5 * time.Second
+const daemonPatience = 15 * time.Second
 
 // lockDaemon makes this the only `kelp daemon` of the data root.
 func lockDaemon(ctx context.Context, s settings) (unlock func(), err error) {

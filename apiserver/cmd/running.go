@@ -68,10 +68,21 @@ func hello(ctx context.Context, runtimeDir string) (running, error) {
 	return r, err
 }
 
+// Bounds of the wait for a keeper that holds its lock to be reached, where its
+// runtime directory is there and where not.
+const (
+	listenPatience = 15 * time.Second
+	lostPatience   = time.Second
+)
+
 // helloSoon gives a keeper the time to listen, which it does after it has
 // taken its lock, or to end, before which it no longer listens.
 func helloSoon(ctx context.Context, dataRoot string, h keeper.Holder) (running, error) {
-	for range 50 {
+	patience := listenPatience
+	if _, err := os.Stat(h.RuntimeDir); err != nil {
+		patience = lostPatience
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		select {
 		case <-ctx.Done():
 			return running{}, ctx.Err()

@@ -264,7 +264,7 @@ func (d *daemon) waitReady(ctx context.Context, s settings) error {
 func (d *daemon) explain(err error) error {
 	select {
 	case <-d.ended:
-	case <-time.After(time.Second): // a keeper whose engine cannot start ends at once
+	case <-time.After(10 * time.Second): // a keeper whose engine cannot start ends at once
 	}
 	said := tail(d.log, d.from)
 	if reasons := lastWords(said); reasons != "" {

@@ -24,7 +24,7 @@ const (
 	// defaultStopTimeout is how long a container may take to end when asked.
 	defaultStopTimeout = 10 * time.Second
 	// killTimeout is how long a killed process may take to be gone.
-	killTimeout = 10 * time.Second
+	killTimeout = 30 * time.Second
 )
 
 // StopOptions say how a container is asked to end.

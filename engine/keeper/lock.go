@@ -20,7 +20,7 @@ import (
 const lockName = "lock"
 
 // lockPatience is how long a keeper waits for one that is ending.
-const lockPatience = 2 * time.Second
+const lockPatience = 5 * time.Second
 
 // Holder is a keeper as the lock file of its data root describes it: it is
 // found there when its runtime directory is another one, or gone.

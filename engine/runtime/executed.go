@@ -15,7 +15,7 @@ import (
 // system, and one that is called as kelp's init may be another.
 const (
 	executeTimeout = 10 * time.Second
-	commandTimeout = time.Second
+	commandTimeout = 5 * time.Second
 )
 
 // executable is what a process executes, "" when it has ended.

@@ -42,7 +42,7 @@ func removeCgroup(dir string) error {
 		f.Close()
 	}
 	var err error
-	for range 50 { // killed processes take a moment to go
+	for range 500 { // killed processes take a moment to go
 		if err = removeBelow(dir); err == nil {
 			return nil
 		}
