@@ -109,9 +109,17 @@ func checkModes(hc *container.HostConfig) error {
 	case !hc.Isolation.IsDefault():
 		return fault.InvalidArgument("invalid --isolation: %q - linux only supports 'default'", hc.Isolation)
 	case !slices.Contains(runtimes, hc.Runtime):
-		return fault.InvalidArgument("unknown or invalid runtime name: %s", hc.Runtime).WithHint("kelp runs containers itself, by the name %q", DefaultRuntime)
+		return unknownRuntime(hc.Runtime)
 	}
 	return nil
+}
+
+func unknownRuntime(name string) error {
+	err := fault.InvalidArgument("unknown or invalid runtime name: %s", name)
+	if name == "nvidia" {
+		return err.WithHint("GPUs need no runtime here: ask for them with '--gpus all'")
+	}
+	return err.WithHint("kelp runs containers itself, by the name %q", DefaultRuntime)
 }
 
 func checkProcess(hc *container.HostConfig, h Host) error {

@@ -8,6 +8,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/kelp-engine/kelp/engine/fault"
 )
 
 func TestCapabilities(t *testing.T) {
@@ -168,6 +170,17 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("error %v, want %s", err, tt.err)
 			}
 		})
+	}
+}
+
+func TestUnknownRuntimes(t *testing.T) {
+	for name, hint := range map[string]string{"nvidia": "--gpus all", "crun": `by the name "runc"`} {
+		in := testInput(t)
+		in.HostConfig.Runtime = name
+		_, err := Validate(in.Config, in.HostConfig, in.Host)
+		if !errdefs.IsInvalidArgument(err) || !strings.HasPrefix(err.Error(), "unknown or invalid runtime name: "+name) || !strings.Contains(fault.HintOf(err), hint) {
+			t.Errorf("%s: %v (%s)", name, err, fault.HintOf(err))
+		}
 	}
 }
 
