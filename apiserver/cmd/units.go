@@ -26,15 +26,19 @@ func units(self string, s settings, xdgRuntime string) map[string]string {
 	if rest, ok := strings.CutPrefix(s.Socket, xdgRuntime+"/"); ok && xdgRuntime != "" {
 		socket = "%t/" + unitEscape(rest) // the same, also after the next login
 	}
-	command := []string{self, "daemon", "--data-root", s.DataRoot, "--socket", s.Socket}
+	flags := []string{"--data-root", s.DataRoot, "--socket", s.Socket}
 	if s.Log.Level != "" {
-		command = append(command, "--log-level", s.Log.Level)
+		flags = append(flags, "--log-level", s.Log.Level)
 	}
 	if s.Log.Format != "" {
-		command = append(command, "--log-format", s.Log.Format)
+		flags = append(flags, "--log-format", s.Log.Format)
 	}
-	for i, arg := range command {
-		command[i] = unitQuote(arg)
+	command := func(name string) string {
+		words := append([]string{self, name}, flags...)
+		for i, word := range words {
+			words[i] = unitQuote(word)
+		}
+		return strings.Join(words, " ")
 	}
 	return map[string]string{
 		socketUnit: unitMark + fmt.Sprintf(`[Unit]
@@ -58,6 +62,8 @@ After=kelp.socket
 Type=notify
 NotifyAccess=all
 ExecStart=%s
+# Another engine, with the configuration file as it is now; containers run on.
+ExecReload=%s
 # Containers get cgroups of their own, with limits.
 Delegate=yes
 # The keeper stops all containers; what is left then is killed.
@@ -70,7 +76,7 @@ TasksMax=infinity
 
 [Install]
 WantedBy=default.target
-`, strings.Join(command, " ")),
+`, command("daemon"), command("restart")),
 	}
 }
 

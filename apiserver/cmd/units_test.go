@@ -11,9 +11,11 @@ func TestUnits(t *testing.T) {
 	s := settings{DataRoot: `/d/50%/a "b" $c\d`, Socket: "/run/user/1000/kelp/docker.sock"}
 	s.Log.Level = "debug"
 	u := units("/usr/bin/kelp", s, "/run/user/1000")
-	wantExec := `ExecStart="/usr/bin/kelp" "daemon" "--data-root" "/d/50%%/a \"b\" $$c\\d" "--socket" "/run/user/1000/kelp/docker.sock" "--log-level" "debug"` + "\n"
-	if !strings.Contains(u[serviceUnit], wantExec) {
-		t.Errorf("got\n%s\nwant %s", u[serviceUnit], wantExec)
+	for setting, command := range map[string]string{"ExecStart": "daemon", "ExecReload": "restart"} {
+		want := setting + `="/usr/bin/kelp" "` + command + `" "--data-root" "/d/50%%/a \"b\" $$c\\d" "--socket" "/run/user/1000/kelp/docker.sock" "--log-level" "debug"` + "\n"
+		if !strings.Contains(u[serviceUnit], want) {
+			t.Errorf("got\n%s\nwant %s", u[serviceUnit], want)
+		}
 	}
 	if !strings.Contains(u[socketUnit], "ListenStream=%t/kelp/docker.sock\n") {
 		t.Errorf("got\n%s", u[socketUnit])
