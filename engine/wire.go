@@ -41,10 +41,11 @@ func (s containerImages) Resolve(ctx context.Context, ref string) (*container.Im
 
 // CreateRootFS implements container.Images.
 func (s containerImages) CreateRootFS(ctx context.Context, containerID, imageID string, temporary bool, kept *spec.IDs) error {
-	if kept == nil {
-		return s.Store.CreateRootFS(ctx, containerID, imageID, temporary)
+	var shift image.Shift
+	if kept != nil {
+		shift = image.Shift{Users: spec.Mappings(kept.UID, s.host), Groups: spec.Mappings(kept.GID, s.host)}
 	}
-	return s.Store.CreateShiftedRootFS(ctx, containerID, imageID, temporary, spec.Mappings(kept.UID, s.host), spec.Mappings(kept.GID, s.host))
+	return s.Store.CreateRootFS(ctx, containerID, imageID, temporary, shift)
 }
 
 // imageUsers tells the image store which containers use an image.

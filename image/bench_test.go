@@ -19,7 +19,7 @@ func BenchmarkRootFS(b *testing.B) {
 }
 
 func cycle(b *testing.B, s *Store, id, image string, temporary bool) {
-	if err := s.CreateRootFS(b.Context(), id, image, temporary); err != nil {
+	if err := s.CreateRootFS(b.Context(), id, image, temporary, Shift{}); err != nil {
 		b.Fatal(err)
 	}
 	if _, err := s.MountRootFS(id); err != nil {

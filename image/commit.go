@@ -17,7 +17,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/vbatts/tar-split/archive/tar"
-	"go.podman.io/storage/pkg/idtools"
 )
 
 // CommitOptions say what a container's image looks like.
@@ -135,12 +134,12 @@ func (s rootFSs) stageChanges(ctx context.Context, containerID string) (*Staged,
 	if err != nil {
 		return nil, err
 	}
-	ids := idtools.NewIDMappingsFromMaps(l.UIDMap, l.GIDMap)
-	changes, err := driver.Changes(l.ID, ids, l.Parent, nil, "")
+	ids, below := mappings(l), s.parentMappings(l)
+	changes, err := driver.Changes(l.ID, ids, l.Parent, below, "")
 	if err != nil {
 		return nil, err
 	}
-	diff, err := driver.Diff(l.ID, ids, l.Parent, nil, "")
+	diff, err := driver.Diff(l.ID, ids, l.Parent, below, "")
 	if err != nil {
 		return nil, err
 	}

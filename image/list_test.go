@@ -48,7 +48,7 @@ func TestList(t *testing.T) {
 	loose := putAt(t, s, 3, nil)
 	putAt(t, s, 4, nil, digestRef("four"))
 	base := put(t, s, simple)
-	if err := s.CreateRootFS(t.Context(), "c", base.ID, false); err != nil {
+	if err := s.CreateRootFS(t.Context(), "c", base.ID, false, Shift{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Commit(t.Context(), "c", CommitOptions{Reference: "child"}); err != nil {
@@ -178,7 +178,7 @@ func TestRepair(t *testing.T) {
 	dir := t.TempDir()
 	s := reopen(t, dir, "overlay")
 	kept := put(t, s, one("kept"), "kept")
-	if err := s.CreateRootFS(t.Context(), "c", kept.ID, false); err != nil {
+	if err := s.CreateRootFS(t.Context(), "c", kept.ID, false, Shift{}); err != nil {
 		t.Fatal(err)
 	}
 	var diffIDs []digest.Digest

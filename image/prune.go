@@ -17,7 +17,8 @@ import (
 var PruneFilters = []string{"dangling", "label", "label!", "until"}
 
 // Prune deletes the images that no container uses: those without a reference,
-// or all of them when the filter dangling is false.
+// or all of them when the filter dangling is false. Copies of images that no
+// container is made on go in any case: they are made again when needed.
 func (s remover) Prune(ctx context.Context, f filter.Args) (imagetypes.PruneReport, error) {
 	var report imagetypes.PruneReport
 	dangling, err := f.Bool("dangling", true)
@@ -29,7 +30,7 @@ func (s remover) Prune(ctx context.Context, f filter.Args) (imagetypes.PruneRepo
 		return report, err
 	}
 	report.ImagesDeleted = []imagetypes.DeleteResponse{}
-	before, err := s.layerSizes()
+	before, _, err := s.layerSizes()
 	if err != nil {
 		return report, err
 	}
@@ -52,7 +53,12 @@ func (s remover) Prune(ctx context.Context, f filter.Args) (imagetypes.PruneRepo
 			slog.Debug("an image is not pruned", "image", im.ID, "error", err) // in use after all
 		}
 	}
-	after, err := s.layerSizes()
+	copies, err := s.pruneShifted()
+	report.ImagesDeleted = append(report.ImagesDeleted, deletedLayers(copies)...)
+	if err != nil {
+		return report, err
+	}
+	after, _, err := s.layerSizes()
 	if err != nil {
 		return report, err
 	}
@@ -68,19 +74,26 @@ func (s remover) Prune(ctx context.Context, f filter.Args) (imagetypes.PruneRepo
 	return report, nil
 }
 
-// layerSizes returns the size of every layer of an image.
-func (s catalog) layerSizes() (map[string]int64, error) {
+func (s remover) pruneShifted() ([]string, error) {
+	s.gc.Lock()
+	defer s.gc.Unlock()
+	return s.dropShifted("")
+}
+
+// layerSizes returns the size of every layer of an image and of the copies of
+// images, and the size of all copies that are in use.
+func (s catalog) layerSizes() (sizes map[string]int64, used int64, err error) {
 	all, ix, err := s.images()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	sizes := map[string]int64{}
+	sizes, used = ix.shiftedSizes()
 	for _, im := range all {
 		for _, l := range ix.chain(im.topLayer) {
 			sizes[l.ID] = max(l.UncompressedSize, 0)
 		}
 	}
-	return sizes, nil
+	return sizes, used, nil
 }
 
 // Usage returns what `docker system df` tells of images. With verbose it
@@ -90,7 +103,7 @@ func (s catalog) Usage(ctx context.Context, verbose bool) (imagetypes.DiskUsage,
 	if err != nil {
 		return imagetypes.DiskUsage{}, err
 	}
-	sizes, err := s.layerSizes()
+	sizes, used, err := s.layerSizes()
 	if err != nil {
 		return imagetypes.DiskUsage{}, err
 	}
@@ -98,7 +111,6 @@ func (s catalog) Usage(ctx context.Context, verbose bool) (imagetypes.DiskUsage,
 	for size := range maps.Values(sizes) {
 		u.TotalSize += size
 	}
-	used := int64(0)
 	for _, im := range items {
 		if im.Containers > 0 {
 			u.ActiveCount++

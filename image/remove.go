@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -256,6 +257,10 @@ func (r *removal) conflict(im *Image, force, names bool) *fault.Error {
 func (r *removal) deleteOne(im *Image) error {
 	r.gc.Lock()
 	defer r.gc.Unlock()
+	copies, err := r.dropShifted(im.topLayer)
+	if err != nil {
+		return err
+	}
 	layers, err := r.store.DeleteImage(im.storeID, true)
 	if err != nil && !isUnknown(err) {
 		return fault.Internal("cannot delete image %s: %w", short(im.ID), err)
@@ -265,10 +270,15 @@ func (r *removal) deleteOne(im *Image) error {
 	r.mu.Unlock()
 	r.publishOf(im, events.ActionDelete, im.ID, im.ID)
 	r.report = append(r.report, imagetypes.DeleteResponse{Deleted: im.ID})
-	for _, l := range layers {
-		r.report = append(r.report, imagetypes.DeleteResponse{Deleted: "sha256:" + l})
-	}
+	r.report = append(r.report, deletedLayers(slices.Concat(copies, layers))...)
 	return nil
+}
+
+func deletedLayers(ids []string) (list []imagetypes.DeleteResponse) {
+	for _, id := range ids {
+		list = append(list, imagetypes.DeleteResponse{Deleted: "sha256:" + id})
+	}
+	return list
 }
 
 // hasChild reports whether another image was made here from im.

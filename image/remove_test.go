@@ -80,7 +80,7 @@ func TestRemove(t *testing.T) {
 			im := put(t, s, one("x"), test.tags...)
 			s.SetUsers(users{im.ID: test.users})
 			if test.child {
-				if err := s.CreateRootFS(t.Context(), "c", im.ID, false); err != nil {
+				if err := s.CreateRootFS(t.Context(), "c", im.ID, false, Shift{}); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := s.Commit(t.Context(), "c", CommitOptions{Reference: "child"}); err != nil {

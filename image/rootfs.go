@@ -16,7 +16,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
-	"go.podman.io/storage/pkg/idtools"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 )
@@ -29,19 +28,15 @@ type rootFSs struct{ layers }
 // when the image is deleted by force.
 const rootFSFlag = "kelp-rootfs"
 
+// Shift says which ids of the store's files stand for those of an image, in a
+// container with a user namespace of its own. The zero value changes none.
+type Shift struct{ Users, Groups []specs.LinuxIDMapping }
+
 // CreateRootFS makes the root file system of a container from an image, or an
 // empty one when imageID is "". It is no error when it is there already, made
 // from the same image. A temporary one survives the engine but not a restart
 // of the machine; making it does not wait for the disk.
-func (s rootFSs) CreateRootFS(ctx context.Context, containerID, imageID string, temporary bool) error {
-	return s.CreateShiftedRootFS(ctx, containerID, imageID, temporary, nil, nil)
-}
-
-// CreateShiftedRootFS is CreateRootFS for a container with a user namespace of
-// its own: its files belong to the ids that those of the image are mapped to.
-// All of them are copied for that, because the kernel lets no ordinary user
-// show files under other ids.
-func (s rootFSs) CreateShiftedRootFS(_ context.Context, containerID, imageID string, temporary bool, uids, gids []specs.LinuxIDMapping) error {
+func (s rootFSs) CreateRootFS(_ context.Context, containerID, imageID string, temporary bool, shift Shift) error {
 	s.gc.RLock()
 	defer s.gc.RUnlock()
 	if l, err := s.rootFS(containerID); err == nil {
@@ -50,31 +45,25 @@ func (s rootFSs) CreateShiftedRootFS(_ context.Context, containerID, imageID str
 		}
 		return nil
 	}
-	top := ""
+	top, maps := "", shift.maps()
 	if imageID != "" {
 		im, err := s.byID(imageID, imageID)
 		if err != nil {
 			return err
 		}
-		top = im.TopLayer
+		if top, err = s.shifted(im.TopLayer, maps); err != nil {
+			return fmt.Errorf("cannot copy the image's files for container %s: %w", containerID, err)
+		}
 	}
 	_, err := s.store.CreateLayer(containerID, top, nil, "", true, &storage.LayerOptions{
 		Flags:            map[string]any{rootFSFlag: imageID},
 		Volatile:         temporary,
-		IDMappingOptions: storage.LayerIDMappingOptions{UIDMap: idMaps(uids), GIDMap: idMaps(gids)},
+		IDMappingOptions: maps,
 	})
 	if err != nil {
 		return fmt.Errorf("cannot make the root file system of container %s: %w", containerID, err)
 	}
 	return nil
-}
-
-func idMaps(list []specs.LinuxIDMapping) []idtools.IDMap {
-	var out []idtools.IDMap
-	for _, m := range list {
-		out = append(out, idtools.IDMap{ContainerID: int(m.ContainerID), HostID: int(m.HostID), Size: int(m.Size)})
-	}
-	return out
 }
 
 // rootFS finds the layer of a container.
@@ -110,16 +99,6 @@ func (s rootFSs) MountRootFS(containerID string) (string, error) {
 		return "", errors.Join(fmt.Errorf("cannot mount the root file system of container %s: %w", containerID, err), s.UnmountRootFS(containerID))
 	}
 	return p, nil
-}
-
-// outside is what a container's id 0 is mapped to.
-func outside(maps []idtools.IDMap) int {
-	for _, m := range maps {
-		if m.ContainerID == 0 {
-			return m.HostID
-		}
-	}
-	return 0
 }
 
 // UnmountRootFS takes back one MountRootFS. It is no error when nothing is
@@ -195,7 +174,7 @@ func (s rootFSs) Changes(containerID string) ([]container.FilesystemChange, erro
 	if err != nil {
 		return nil, err
 	}
-	list, err := driver.Changes(l.ID, idtools.NewIDMappingsFromMaps(l.UIDMap, l.GIDMap), l.Parent, nil, "")
+	list, err := driver.Changes(l.ID, mappings(l), l.Parent, s.parentMappings(l), "")
 	if err != nil {
 		return nil, fmt.Errorf("cannot compare container %s with its image: %w", containerID, err)
 	}

@@ -153,9 +153,9 @@ func (s *core) removeOrphans() (removed int, err error) {
 		if err != nil {
 			return removed, err
 		}
-		needed := map[string]bool{}
+		needed, tops := map[string]bool{}, map[string]bool{}
 		for _, im := range list.Images {
-			needed[im.TopLayer] = true
+			needed[im.TopLayer], tops[im.TopLayer] = true, true
 			for _, l := range im.MappedTopLayers {
 				needed[l] = true
 			}
@@ -165,7 +165,7 @@ func (s *core) removeOrphans() (removed int, err error) {
 		}
 		found := false
 		for _, l := range list.Layers {
-			if needed[l.ID] || l.ReadOnly || isRootFS(&l) {
+			if needed[l.ID] || l.ReadOnly || isRootFS(&l) || isShifted(&l) && tops[l.Parent] {
 				continue
 			}
 			if err := s.store.DeleteLayer(l.ID); err != nil {

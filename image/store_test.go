@@ -115,10 +115,10 @@ func TestLayersAndRootFS(t *testing.T) {
 					t.Errorf("layer %d comes out different: %d bytes, want %d", i, len(got), len(tarOf(t, simple[i])))
 				}
 			}
-			if err := s.CreateRootFS(t.Context(), "c1", im.ID, false); err != nil {
+			if err := s.CreateRootFS(t.Context(), "c1", im.ID, false, Shift{}); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.CreateRootFS(t.Context(), "c1", im.ID, false); err != nil {
+			if err := s.CreateRootFS(t.Context(), "c1", im.ID, false, Shift{}); err != nil {
 				t.Errorf("making it again: %v", err)
 			}
 			dir, err := s.MountRootFS("c1")

@@ -143,7 +143,7 @@ func testPushBack(t *testing.T, m *Manager, host string, im *image.Image, pulled
 	if err := m.Push(t.Context(), PushOptions{Reference: elsewhere, Auth: account}, msgs.add); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.store.CreateRootFS(t.Context(), "c", im.ID, false); err != nil {
+	if err := m.store.CreateRootFS(t.Context(), "c", im.ID, false, image.Shift{}); err != nil {
 		t.Fatal(err)
 	}
 	dir, err := m.store.MountRootFS("c")
