@@ -42,7 +42,7 @@ can reach loopback too.
 
 A host is a container's name, its short id, one of its aliases, any of these followed by
 .NETWORK, or its address. What is no container's is reached as from this machine. SOCKS5
-carries TCP; for UDP see 'kelp ns'.`,
+carries TCP and UDP.`,
 	Flags: append([]cli.Flag{
 		networkFlag,
 		&cli.UintFlag{Name: portFlag, Usage: "serve `PORT` of 127.0.0.1 too, with a password; 0 is any free one"},

@@ -164,10 +164,14 @@ func (n Networks) ListNetworks(ctx context.Context) ([]NetworkState, error) {
 	return all, err
 }
 
-// DialNetwork opens a TCP connection to an address of a network, from its
+// DialNetwork connects to an address of a network, by "tcp" or "udp", from its
 // gateway.
-func (n Networks) DialNetwork(ctx context.Context, networkID string, to netip.AddrPort) (conn net.Conn, err error) {
-	err = n.c.exchange(ctx, "network.dial", DialRequest{networkID, to}, func(body json.RawMessage, files []*os.File) error {
+func (n Networks) DialNetwork(ctx context.Context, proto, networkID string, to netip.AddrPort) (conn net.Conn, err error) {
+	op := "network.dial"
+	if proto == "udp" {
+		op = "network.dial-udp"
+	}
+	err = n.c.exchange(ctx, op, DialRequest{networkID, to}, func(body json.RawMessage, files []*os.File) error {
 		var answer DialAnswer
 		if err := json.Unmarshal(body, &answer); err != nil {
 			return err

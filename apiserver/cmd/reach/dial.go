@@ -17,11 +17,11 @@ type Dialer struct {
 	// Network is the id of the network that is meant when names or addresses
 	// clash; "" is none.
 	Network string
-	// Connect opens a TCP connection inside a network.
-	Connect func(ctx context.Context, networkID string, to netip.AddrPort) (net.Conn, error)
+	// Connect opens a connection inside a network; proto is "tcp" or "udp".
+	Connect func(ctx context.Context, proto, networkID string, to netip.AddrPort) (net.Conn, error)
 }
 
-// DialContext connects to host:port.
+// DialContext connects to host:port by "tcp" or "udp".
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
@@ -43,12 +43,12 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		var host net.Dialer
 		return host.DialContext(ctx, network, address)
 	}
-	return d.connect(ctx, found, host, uint16(port))
+	return d.connect(ctx, network, found, host, uint16(port))
 }
 
 // connect tries the addresses of replicas in random order, so that they share
 // the load.
-func (d *Dialer) connect(ctx context.Context, found []member, host string, port uint16) (net.Conn, error) {
+func (d *Dialer) connect(ctx context.Context, proto string, found []member, host string, port uint16) (net.Conn, error) {
 	exact, _ := netip.ParseAddr(host)
 	var errs []error
 	for _, i := range rand.Perm(len(found)) {
@@ -57,7 +57,7 @@ func (d *Dialer) connect(ctx context.Context, found []member, host string, port 
 				continue
 			}
 			to := netip.AddrPortFrom(a, port)
-			c, err := d.Connect(ctx, found[i].networkID, to)
+			c, err := d.Connect(ctx, proto, found[i].networkID, to)
 			if err == nil {
 				return c, nil
 			}

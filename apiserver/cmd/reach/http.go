@@ -19,7 +19,7 @@ import (
 func (p *Proxy) handler(ctx context.Context, secret Secret) http.Handler {
 	plain := &httputil.ReverseProxy{
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) { return p.open(ctx, address) },
+			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) { return p.open(ctx, "tcp", address) },
 			// The client's wishes pass as they are.
 			DisableCompression: true,
 			IdleConnTimeout:    greetTimeout,
@@ -61,7 +61,7 @@ func authorized(r *http.Request, secret Secret) bool {
 
 // connect makes the client's connection one to where it asks for.
 func (p *Proxy) connect(ctx context.Context, w http.ResponseWriter, r *http.Request) {
-	target, err := p.open(ctx, r.Host)
+	target, err := p.open(ctx, "tcp", r.Host)
 	if err != nil {
 		refuse(w, err)
 		return

@@ -40,7 +40,7 @@ func (s Secret) Valid(user, password, _ string) bool {
 	return u&p == 1
 }
 
-// Proxy serves SOCKS5 (CONNECT) and HTTP (CONNECT and plain requests) on the
+// Proxy serves SOCKS5 (CONNECT and UDP ASSOCIATE) and HTTP (CONNECT and plain requests) on the
 // same listeners.
 type Proxy struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -100,11 +100,7 @@ func (p *Proxy) socks(ctx context.Context, secret Secret) *socks5.Server {
 	options := []socks5.Option{
 		socks5.WithResolver(noResolver{}),
 		socks5.WithConnectHandle(func(_ context.Context, w io.Writer, r *socks5.Request) error { return p.socksConnect(ctx, w, r) }),
-		// Its datagrams would come to a port of loopback that every user of
-		// the host can send to.
-		socks5.WithAssociateHandle(func(_ context.Context, w io.Writer, _ *socks5.Request) error {
-			return socks5.SendReply(w, statute.RepCommandNotSupported, nil)
-		}),
+		socks5.WithAssociateHandle(func(_ context.Context, w io.Writer, r *socks5.Request) error { return p.socksAssociate(ctx, w, r) }),
 	}
 	if secret != (Secret{}) {
 		options = append(options, socks5.WithCredential(secret))
@@ -120,13 +116,22 @@ func (noResolver) Resolve(ctx context.Context, _ string) (context.Context, net.I
 	return ctx, nil, nil
 }
 
-func (p *Proxy) socksConnect(ctx context.Context, w io.Writer, r *socks5.Request) error {
+// socksClient is the connection that a request came on; it has no deadline any
+// more.
+func socksClient(w io.Writer) (*peekedConn, error) {
 	client, ok := w.(*peekedConn)
 	if !ok {
-		return errors.New("the client's connection is not the proxy's")
+		return nil, errors.New("the client's connection is not the proxy's")
 	}
-	_ = client.SetDeadline(time.Time{})
-	target, err := p.open(ctx, r.DestAddr.String())
+	return client, client.SetDeadline(time.Time{})
+}
+
+func (p *Proxy) socksConnect(ctx context.Context, w io.Writer, r *socks5.Request) error {
+	client, err := socksClient(w)
+	if err != nil {
+		return err
+	}
+	target, err := p.open(ctx, "tcp", r.DestAddr.String())
 	if err != nil {
 		return errors.Join(err, socks5.SendReply(w, socksCode(err), nil))
 	}
@@ -138,8 +143,8 @@ func (p *Proxy) socksConnect(ctx context.Context, w io.Writer, r *socks5.Request
 	return nil
 }
 
-func (p *Proxy) open(ctx context.Context, address string) (net.Conn, error) {
+func (p *Proxy) open(ctx context.Context, proto, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	return p.dial(ctx, "tcp", address)
+	return p.dial(ctx, proto, address)
 }

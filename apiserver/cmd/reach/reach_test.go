@@ -72,12 +72,12 @@ func serveProxy(t *testing.T, target string, secret Secret) string {
 	t.Helper()
 	d := &Dialer{
 		List: func(context.Context) ([]container.Summary, error) { return testList, nil },
-		Connect: func(ctx context.Context, id string, to netip.AddrPort) (net.Conn, error) {
+		Connect: func(ctx context.Context, proto, _ string, to netip.AddrPort) (net.Conn, error) {
 			if to.Port() != 80 {
 				var d net.Dialer
 				return d.DialContext(ctx, "tcp", "127.0.0.1:9")
 			}
-			return net.Dial("tcp", target)
+			return net.Dial(proto, target)
 		},
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")

@@ -25,6 +25,8 @@ var modes = map[string]func(args []string) error{
 	"dns":   dnsFlood,
 	"count": count,
 	"cut":   cut,
+	"zone":  zone,
+	"ask":   ask,
 }
 
 func main() {
