@@ -55,7 +55,7 @@ func testFields(t *testing.T, s *server) {
 		t.Errorf("the volume's labels: %s", a.body)
 	}
 	refused := object{"Image": "busybox", "HostConfig": object{"VolumeDriver": "nosuch", "Binds": []string{"refused:/v"}}}
-	if a := s.do(t, "POST", "/containers/create", refused).want(t, http.StatusNotFound); !strings.Contains(a.body, "error looking up volume plugin nosuch") {
+	if a := s.do(t, "POST", "/containers/create", refused).want(t, http.StatusBadRequest); !strings.Contains(a.body, "error looking up volume plugin nosuch") {
 		t.Errorf("VolumeDriver: %s", a.body)
 	}
 }
