@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// maxPingFlows bounds a network's concurrent pings.
+	// maxPingFlows bounds a network's concurrent pings. Each container has a
+	// share.
 	maxPingFlows = 256
 	// pingIdle ends a ping that is no longer answered.
 	pingIdle = 15 * time.Second
@@ -33,6 +34,7 @@ type pingFlows struct {
 	mu     sync.Mutex
 	closed bool
 	flows  map[flowID]*pingFlow
+	share  *quota[netip.Addr] // of each container in the flows
 	// forbidden says once in the log why pings are answered with an error.
 	forbidden sync.Once
 }
@@ -50,7 +52,7 @@ type pingFlow struct {
 }
 
 func newPingFlows(c *core) *pingFlows {
-	p := &pingFlows{core: c, flows: map[flowID]*pingFlow{}}
+	p := &pingFlows{core: c, flows: map[flowID]*pingFlow{}, share: newQuota[netip.Addr](maxPingFlows)}
 	c.stack.SetTransportProtocolHandler(icmp.ProtocolNumber4, p.handle4)
 	c.stack.SetTransportProtocolHandler(icmp.ProtocolNumber6, p.handle6)
 	return p
@@ -140,11 +142,17 @@ func (p *pingFlows) flow(id flowID, target netip.Addr, echo packet) (*pingFlow, 
 	if p.closed {
 		return nil, net.ErrClosed
 	}
-	if len(p.flows) >= maxPingFlows {
+	who := id.container.Addr()
+	if !p.share.take(who) {
 		return nil, unix.ENOBUFS
+	}
+	if !descriptors.take(who, socketCost, p.log) {
+		p.share.give(who)
+		return nil, unix.ENFILE
 	}
 	outer, err := dialPing(target)
 	if err != nil {
+		p.giveBack(who)
 		return nil, err
 	}
 	echo.bytes = echo.bytes[:echo.head+header.ICMPv4MinimumSize] // of both families
@@ -152,6 +160,14 @@ func (p *pingFlows) flow(id flowID, target netip.Addr, echo packet) (*pingFlow, 
 	p.flows[id] = f
 	p.tasks.Go(func() { p.read(f) })
 	return f, nil
+}
+
+// giveBack ends what a ping counted for.
+//
+// Preconditions: p.mu is held.
+func (p *pingFlows) giveBack(who netip.Addr) {
+	p.share.give(who)
+	descriptors.give(who, socketCost)
 }
 
 var errNoPing = errors.New("the host does not let its users ping")
@@ -194,6 +210,7 @@ func (p *pingFlows) read(f *pingFlow) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.flows, f.id)
+		p.giveBack(f.id.container.Addr())
 		f.outer.Close()
 	}()
 	raw, err := f.outer.SyscallConn()

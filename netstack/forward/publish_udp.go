@@ -139,17 +139,12 @@ func (p *publishedUDP) client(id udpClient) (*inboundUDP, error) {
 	if p.closed {
 		return nil, net.ErrClosed
 	}
-	t, err := p.to()
-	if err != nil {
-		return nil, err
+	if !descriptors.take(id.from.Addr(), socketCost, p.log) {
+		return nil, unix.ENFILE
 	}
-	inner, err := t.Bridge.DialUDP(t.clientAs(id.from), t.Container)
+	c, err := p.dial(id.from)
 	if err != nil {
-		return nil, err
-	}
-	c := &inboundUDP{inner: inner}
-	if c.toInner, err = newDatagramSender(inner, netip.AddrPort{}, nil); err != nil {
-		inner.Close()
+		descriptors.give(id.from.Addr(), socketCost)
 		return nil, err
 	}
 	if len(p.clients) >= maxInboundUDP {
@@ -159,6 +154,24 @@ func (p *publishedUDP) client(id udpClient) (*inboundUDP, error) {
 	p.clients[id] = c
 	p.tasks.Go(func() { p.answer(id, c) })
 	return c, nil
+}
+
+// dial opens the socket that stands for a client.
+func (p *publishedUDP) dial(client netip.AddrPort) (*inboundUDP, error) {
+	t, err := p.to()
+	if err != nil {
+		return nil, err
+	}
+	inner, err := t.Bridge.DialUDP(t.clientAs(client), t.Container)
+	if err != nil {
+		return nil, err
+	}
+	toInner, err := newDatagramSender(inner, netip.AddrPort{}, nil)
+	if err != nil {
+		inner.Close()
+		return nil, err
+	}
+	return &inboundUDP{inner: inner, toInner: toInner}, nil
 }
 
 // dropOldest makes room for a client.
@@ -189,6 +202,7 @@ func (p *publishedUDP) answer(id udpClient, c *inboundUDP) {
 			delete(p.clients, id)
 		}
 		c.inner.Close()
+		descriptors.give(id.from.Addr(), socketCost)
 	}()
 	toClient, err := newDatagramSender(p.conn, id.from, sourceMessage(id.to))
 	if err != nil {

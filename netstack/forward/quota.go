@@ -87,6 +87,8 @@ const (
 	dialCost = 1
 	tcpCost  = 2 // pipes are held only while data moves
 	udpCost  = 2
+	// One socket stands for a client of a published UDP port, or for a ping.
+	socketCost = 1
 )
 
 // take says whether there are n more for somebody; that there are not is

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/kelp-engine/kelp/test/nstest"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
@@ -70,6 +72,64 @@ func TestFloodOfDatagramsLeavesOthersTheirFlows(t *testing.T) {
 	}
 	if n := of(container4); n > maxUDPFlows/2 || n < maxUDPFlows/4 {
 		t.Errorf("the flooder has %d flows", n)
+	}
+}
+
+// A container that pings under every identifier keeps no other from pinging.
+func TestFloodOfPingsLeavesOthersTheirs(t *testing.T) {
+	e := loose(t)
+	neighbour := netip.MustParseAddr("172.17.0.3")
+	send := func(from netip.Addr, ident uint16) {
+		pkt, payload := ipPacket(from, netip.MustParseAddr(nstest.HostIPv4), header.ICMPv4ProtocolNumber, header.ICMPv4MinimumSize)
+		h := header.ICMPv4(payload)
+		h.SetType(header.ICMPv4Echo)
+		h.SetIdent(ident)
+		h.SetChecksum(^checksum.Checksum(payload, 0))
+		e.wire.deliver(e.wire.dispatcher, e.frame(header.IPv4ProtocolNumber, pkt))
+	}
+	for ident := range uint16(maxPingFlows + 100) {
+		send(container4, ident)
+	}
+	send(neighbour, 1)
+	e.ping.mu.Lock()
+	defer e.ping.mu.Unlock()
+	if n := e.ping.share.held[container4]; n != maxPingFlows/2 {
+		t.Errorf("the flooder has %d pings", n)
+	}
+	if n := e.ping.share.held[neighbour]; n != 1 {
+		t.Errorf("the neighbour has %d pings of 1", n)
+	}
+}
+
+// A client of a published UDP port that sends from every port of its own does
+// not use up the open files of all.
+func TestFloodOfClientsLeavesOpenFiles(t *testing.T) {
+	n := newNetwork(t, EgressConfig{})
+	_, _, udp4 := serveNames(t, n)
+	at := netip.AddrPortFrom(netip.MustParseAddr(nstest.HostIPv4), publish(t, "udp", "0.0.0.0:0", n.target(udp4)).Port())
+	var limit unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	before := limit.Cur
+	setLimit := func(most uint64) {
+		limit.Cur = most
+		check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	}
+	setLimit(400)
+	t.Cleanup(func() { setLimit(before) })
+	for range 3 {
+		for range 100 { // as many as a socket of ordinary buffers holds
+			c, err := net.Dial("udp4", at.String())
+			check(t, err)
+			_, err = c.Write([]byte("x"))
+			check(t, err)
+			c.Close()
+		}
+		ask(t, "udp4", "127.0.0.1", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port())) // another client is answered
+	}
+	descriptors.mu.Lock()
+	defer descriptors.mu.Unlock()
+	if n := descriptors.held[at.Addr()]; n < 100 || n > 150 {
+		t.Errorf("the flooder has %d open files of 300", n)
 	}
 }
 
