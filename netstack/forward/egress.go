@@ -171,7 +171,9 @@ func (e *Egress) Close() {
 	e.tcp.close()
 	e.udp.close()
 	e.ping.close()
-	// From here on no packet comes in that could start a task.
+	// From here on no packet comes in that could start a task. The stack itself
+	// would wait for the reader under a lock that the reader may want.
+	e.wire.Attach(nil)
 	if err := e.stack.RemoveNIC(nicID); err != nil {
 		e.log.Warn("cannot detach a network's uplink", "error", err.String())
 	}
