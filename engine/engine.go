@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/kelp-engine/kelp/image"
 	"github.com/kelp-engine/kelp/image/transfer"
 	"github.com/kelp-engine/kelp/userns/cgroup"
+	"github.com/kelp-engine/kelp/userns/reserve"
 )
 
 // Config of an engine.
@@ -165,6 +167,7 @@ func (e *Engine) openImages() (err error) {
 	e.Images, err = image.Open(image.Options{
 		GraphRoot: filepath.Join(e.cfg.DataRoot, "storage"),
 		RunRoot:   filepath.Join(e.cfg.RuntimeDir, "storage"),
+		Reserve:   reserve.In(e.cfg.DataRoot),
 		Events:    e.Events,
 	})
 	if err != nil {
@@ -213,7 +216,13 @@ func (e *Engine) Recover(ctx context.Context) error {
 		return err
 	}
 	// Saved last: a Recover that was cut short sees the boot again.
-	return e.boots.SaveRecent("boot", &now)
+	if err := e.boots.SaveRecent("boot", &now); err != nil {
+		return err
+	}
+	if err := reserve.In(e.cfg.DataRoot).Fill(); err != nil {
+		slog.Warn("cannot set space aside for removing things from a full disk", "error", err)
+	}
+	return nil
 }
 
 // StopAll stops every running container, for the shutdown of the whole kelp.

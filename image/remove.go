@@ -173,7 +173,8 @@ func singleReference(names []reference.Named) bool {
 }
 
 func (r *removal) untag(n reference.Named) error {
-	if err := r.removeName(r.im.storeID, n.String()); err != nil {
+	err := r.spare.Removing(func() error { return r.removeName(r.im.storeID, n.String()) })
+	if err != nil {
 		return err
 	}
 	for i, have := range r.names {
@@ -261,7 +262,11 @@ func (r *removal) deleteOne(im *Image) error {
 	if err != nil {
 		return err
 	}
-	layers, err := r.store.DeleteImage(im.storeID, true)
+	var layers []string
+	err = r.spare.Removing(func() (err error) {
+		layers, err = r.store.DeleteImage(im.storeID, true)
+		return err
+	})
 	if err != nil && !isUnknown(err) {
 		return fault.Internal("cannot delete image %s: %w", short(im.ID), err)
 	}

@@ -124,7 +124,8 @@ func (s rootFSs) RemoveRootFS(containerID string) error {
 	if _, err := s.store.Unmount(containerID, true); err != nil && !errors.Is(err, storage.ErrLayerNotMounted) {
 		return fmt.Errorf("cannot unmount the root file system of container %s: %w", containerID, err)
 	}
-	if err := s.store.DeleteLayer(containerID); err != nil && !errors.Is(err, storage.ErrLayerUnknown) {
+	err = s.spare.Removing(func() error { return s.store.DeleteLayer(containerID) })
+	if err != nil && !errors.Is(err, storage.ErrLayerUnknown) {
 		return fmt.Errorf("cannot remove the root file system of container %s: %w", containerID, err)
 	}
 	return nil

@@ -73,7 +73,8 @@ func (s remover) dropShifted(top string) (dropped []string, err error) {
 		if !isShifted(&l) || used[l.ID] || top != "" && l.Parent != top {
 			continue
 		}
-		if err := s.store.DeleteLayer(l.ID); err != nil {
+		err := s.spare.Removing(func() error { return s.store.DeleteLayer(l.ID) })
+		if err != nil {
 			return dropped, fmt.Errorf("cannot remove the copy %s of an image's files: %w", l.ID, err)
 		}
 		dropped = append(dropped, l.ID)

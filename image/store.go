@@ -21,6 +21,8 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 	"go.podman.io/storage"
+
+	"github.com/kelp-engine/kelp/userns/reserve"
 )
 
 // Options say where a store lies and what it works with.
@@ -36,6 +38,8 @@ type Options struct {
 	// IgnoreOwner keeps files owned by the user where a layer's owner does
 	// not exist in the user namespace.
 	IgnoreOwner bool
+	// Reserve is space for removing things from a full disk.
+	Reserve reserve.Reserve
 	// Events hears what happens to images; nil tells nobody.
 	Events Publisher
 }
@@ -72,6 +76,7 @@ type core struct {
 	tmp    string
 	opaque string
 	events Publisher
+	spare  reserve.Reserve
 	ignore bool
 
 	// gc keeps layers that an image is being made of from being collected:
@@ -108,6 +113,7 @@ func Open(o Options) (*Store, error) {
 		tmp:     filepath.Join(o.GraphRoot, "tmp"),
 		opaque:  opaqueXattr(),
 		events:  o.Events,
+		spare:   o.Reserve,
 		ignore:  o.IgnoreOwner,
 		configs: map[string]*document{},
 

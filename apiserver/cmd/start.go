@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/reserve"
 )
 
 // startTimeout bounds how long a start of the engine may take.
@@ -220,7 +221,7 @@ func (d *daemon) openLog(dataRoot string) (*os.File, error) {
 	if err == nil {
 		d.from, err = log.Seek(0, io.SeekEnd)
 	}
-	if err == nil && isFull(log) { // the daemon could not even say so
+	if err == nil && !reserve.In(dataRoot).Room() { // the daemon could not even say so
 		log.Close()
 		err = unix.ENOSPC
 	}
@@ -229,18 +230,6 @@ func (d *daemon) openLog(dataRoot string) (*os.File, error) {
 			WithHint("make room there, or choose a directory that you can write to with --data-root")
 	}
 	return log, nil
-}
-
-// leastSpace is what a start needs to write, in bytes: the lock, the log and
-// records of what it finds.
-const leastSpace = 1 << 20
-
-// isFull says whether the file system has no space left; one that does not
-// count its blocks has.
-func isFull(f *os.File) bool {
-	var st unix.Statfs_t
-	err := unix.Fstatfs(int(f.Fd()), &st)
-	return err == nil && st.Blocks > 0 && st.Bavail*uint64(st.Bsize) < leastSpace
 }
 
 // waitReady waits for the daemon's keeper, and then for its engine.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/userns/procid"
+	"github.com/kelp-engine/kelp/userns/reserve"
 )
 
 // lockName is the file in the data root whose lock the keeper holds, and in
@@ -52,6 +53,7 @@ func LockData(dataRoot, runtimeDir, socket string) (*os.File, error) {
 		}
 		return nil, inUse(dataRoot)
 	}
+	reserve.In(dataRoot).Room() // what fails for want of it says so
 	if err := writeHolder(f, Holder{RuntimeDir: runtimeDir, Socket: socket}); err != nil {
 		f.Close()
 		return nil, dataError(dataRoot, err)
