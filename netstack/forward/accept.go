@@ -1,33 +1,37 @@
 package forward
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// acceptBatch is how many connections are accepted before others have
-	// their turn.
-	acceptBatch = 16
-	// acceptPause is for an accept that failed, for instance for want of
-	// descriptors.
-	acceptPause = 100 * time.Millisecond
-)
+// acceptPause is for an accept that failed, for instance for want of
+// descriptors.
+const acceptPause = 100 * time.Millisecond
 
-// acceptor hands the connections of a listening socket to a function, on a
-// pump's thread.
+// acceptor hands the connections of a listening socket to a function, on the
+// thread of a pump that has time.
 type acceptor struct {
-	pump   *pump
 	fd     int
-	slot   int32
-	closed bool
+	at     []*listening
 	accept func(p *pump, fd int, from netip.AddrPort)
 	log    *slog.Logger
+}
+
+// listening is an acceptor on one of the pumps. Only its thread uses it.
+type listening struct {
+	*acceptor
+	pump   *pump
+	slot   int32
+	paused bool
+	closed bool
 }
 
 // startAcceptor takes over a listener, which it closes also when it fails.
@@ -37,16 +41,30 @@ func startAcceptor(l *net.TCPListener, accept func(*pump, int, netip.AddrPort), 
 	if err != nil {
 		return nil, err
 	}
-	a := &acceptor{pump: quietest(all, nil), accept: accept, log: log}
+	a := &acceptor{accept: accept, log: log}
 	if a.fd, err = duplicate(l); err != nil {
 		return nil, err
 	}
-	a.pump.call(func() { a.slot, err = a.pump.add(a.fd, unix.EPOLLIN, a) })
-	if err != nil {
-		unix.Close(a.fd)
+	errs := make([]error, len(all))
+	for _, p := range all {
+		a.at = append(a.at, &listening{acceptor: a, pump: p})
+	}
+	a.each(func(i int, l *listening) { errs[i] = l.listen() })
+	if err := errors.Join(errs...); err != nil {
+		a.close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// each runs f on the threads of all pumps.
+func (a *acceptor) each(f func(i int, l *listening)) {
+	var wg sync.WaitGroup
+	for i, l := range a.at {
+		wg.Add(1)
+		l.pump.post(func() { defer wg.Done(); f(i, l) })
+	}
+	wg.Wait()
 }
 
 // duplicate returns a copy of the listener's descriptor.
@@ -64,40 +82,51 @@ func duplicate(l *net.TCPListener) (fd int, err error) {
 
 // close returns when the port is free again and accept is not called any more.
 func (a *acceptor) close() {
-	a.pump.call(func() {
-		if a.closed {
-			return
-		}
-		a.closed = true
-		a.pump.drop(a.slot)
-		unix.Close(a.fd)
+	a.each(func(_ int, l *listening) {
+		l.closed = true
+		l.pause()
 	})
+	unix.Close(a.fd)
 }
 
-// ready implements source.
-func (a *acceptor) ready(uint32) {
-	for range acceptBatch { // the event comes again while there are more
-		// Package unix would ask for the socket's protocol, too.
-		fd, sa, err := syscall.Accept4(a.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		switch err {
-		case nil:
-			a.accept(a.pump, fd, addrPort(sa))
-		case unix.EAGAIN:
-			return
-		case unix.EINTR, unix.ECONNABORTED:
-		default:
-			a.log.Warn("cannot accept a connection", "error", err)
-			a.listenFor(0)
-			time.AfterFunc(acceptPause, func() { a.pump.post(func() { a.listenFor(unix.EPOLLIN) }) })
-			return
-		}
+// listen begins to hear of connections. One pump hears of each, of those that
+// sleep; those that do not all look.
+func (l *listening) listen() (err error) {
+	l.slot, err = l.pump.add(l.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, l)
+	l.paused = err != nil
+	return err
+}
+
+func (l *listening) pause() {
+	if !l.paused {
+		l.paused = true
+		l.pump.off(l.fd, l.slot)
 	}
 }
 
-func (a *acceptor) listenFor(events uint32) {
-	if !a.closed {
-		e := unix.EpollEvent{Events: events, Fd: a.slot, Pad: a.pump.slots[a.slot].use}
-		_ = unix.EpollCtl(a.pump.epoll, unix.EPOLL_CTL_MOD, a.fd, &e)
+// ready implements source. It accepts one connection: the event comes again
+// while there are more, which costs less than to find out that there are none.
+func (l *listening) ready(uint32) {
+	// Package unix would ask for the socket's protocol, too.
+	fd, sa, err := syscall.Accept4(l.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	switch err {
+	case nil:
+		l.accept(l.pump, fd, addrPort(sa))
+	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
+	default:
+		l.log.Warn("cannot accept a connection", "error", err)
+		l.pause()
+		time.AfterFunc(acceptPause, func() { l.pump.post(l.resume) })
+	}
+}
+
+func (l *listening) resume() {
+	if l.closed {
+		return
+	}
+	if err := l.listen(); err != nil {
+		l.log.Warn("cannot listen for connections", "error", err)
+		time.AfterFunc(acceptPause, func() { l.pump.post(l.resume) })
 	}
 }
 

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"os"
 	"time"
 
@@ -12,7 +13,8 @@ const (
 	// have their turn.
 	turnSize = 4 << 20
 	// shortRead is when a socket that gave less than was asked for has no
-	// more; above, the pipe may just have been full.
+	// more; above, the pipe may just have been full. It is no more than any
+	// empty pipe takes.
 	shortRead = 4 << 10
 )
 
@@ -47,8 +49,10 @@ type flowEnd struct {
 	last bool
 	// through says that all of it has been given on.
 	through bool
-	pipe    *pipe
-	held    int // bytes in the pipe
+	// bulk says that the last read brought much.
+	bulk bool
+	pipe *pipe // nil while there is nothing in it
+	held int   // bytes in the pipe
 }
 
 // startFlow carries data between two sockets, which it owns from now on. ended
@@ -61,6 +65,7 @@ func (p *pump) startFlow(innerFD, outerFD int, patience time.Duration, ended fun
 	for i, fd := range [2]int{innerFD, outerFD} {
 		f.ends[i] = flowEnd{flow: f, fd: fd, slot: -1}
 	}
+	f.ends[outer].writable = true // else it will say so
 	if f.connecting {
 		f.expiry = time.AfterFunc(patience, f.abort)
 	}
@@ -137,7 +142,8 @@ func (f *flow) move(src, dst *flowEnd) (more bool, err error) {
 			if !src.readable {
 				return false, nil
 			}
-			if err := src.fill(); err != nil || src.held == 0 && !src.through {
+			n, err := src.fill(dst)
+			if err != nil {
 				return false, err
 			}
 			if src.through {
@@ -147,6 +153,8 @@ func (f *flow) move(src, dst *flowEnd) (more bool, err error) {
 				}
 				return false, nil
 			}
+			moved += n
+			continue
 		}
 		if !dst.writable {
 			return false, nil
@@ -168,35 +176,88 @@ func (f *flow) move(src, dst *flowEnd) (more bool, err error) {
 	return false, nil
 }
 
-// fill moves what the socket has into a pipe.
-func (e *flowEnd) fill() (err error) {
-	if e.pipe == nil {
-		if e.pipe, err = e.flow.pump.takePipe(); err != nil {
-			return err
-		}
+// fill takes what the socket has: a little goes to dst at once, which is
+// cheaper than a pipe, more into a pipe. It returns how much has gone to dst.
+func (e *flowEnd) fill(dst *flowEnd) (sent int, err error) {
+	if !e.bulk && dst.writable {
+		return e.pass(dst)
+	}
+	if err := e.needPipe(); err != nil {
+		return 0, err
 	}
 	n, err := splice(e.fd, e.pipe.w, spliceSize)
+	if err != nil {
+		err = os.NewSyscallError("splice", err)
+	}
+	e.held = max(n, 0)
+	return 0, e.took(n, shortRead, err)
+}
+
+// pass gives a little on to dst.
+func (e *flowEnd) pass(dst *flowEnd) (sent int, err error) {
+	p := e.flow.pump.little[:]
+	n, err := unix.Read(e.fd, p)
+	if err != nil {
+		err = os.NewSyscallError("read", err)
+	}
+	if err := e.took(n, len(p), err); n <= 0 || err != nil {
+		return 0, err
+	}
+	// With the end of the stream on its way its last data can go with it.
+	sent, err = send(dst.fd, p[:n], e.last)
 	switch {
 	case err == unix.EAGAIN:
+		dst.writable, sent = false, 0
+	case err != nil:
+		return 0, os.NewSyscallError("sendto", err)
+	}
+	if sent == n {
+		return n, nil
+	}
+	if err := e.needPipe(); err != nil {
+		return sent, err
+	}
+	e.held, err = unix.Write(e.pipe.w, p[sent:n]) // an empty pipe takes at least a page
+	return sent, os.NewSyscallError("write", err)
+}
+
+// took judges by how much a read brought, and whether it was less than enough,
+// what there is still to read.
+func (e *flowEnd) took(n, enough int, err error) error {
+	switch {
+	case errors.Is(err, unix.EAGAIN):
 		e.readable = false
 		e.letGo()
 		return nil
 	case err != nil:
-		return os.NewSyscallError("splice", err)
+		return err
 	case n == 0:
 		e.through = true
 		e.letGo()
 		return nil
 	}
-	e.held = n
-	if n < shortRead && !e.last {
+	e.bulk = n >= enough
+	if !e.bulk && !e.last {
 		e.readable = false // what comes later makes an event of its own
+		if e.held == 0 {
+			e.letGo()
+		}
 	}
 	return nil
 }
 
-// letGo gives the empty pipe back.
+func (e *flowEnd) needPipe() (err error) {
+	if e.pipe == nil {
+		e.pipe, err = e.flow.pump.takePipe()
+	}
+	return err
+}
+
+// letGo gives the empty pipe back, if there is one.
 func (e *flowEnd) letGo() {
+	if e.pipe == nil {
+		return
+	}
 	e.flow.pump.givePipe(e.pipe)
 	e.pipe = nil
 }

@@ -3,6 +3,7 @@ package forward
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -111,4 +112,42 @@ func TestFlowsEnd(t *testing.T) {
 	if !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
 		t.Fatalf("after half a close the client's reset became %v", err)
 	}
+}
+
+// Answers of which the end comes at once are whole, whether they are copied,
+// spliced or a bit of both, and whether the client reads at once or late.
+func TestShortAnswers(t *testing.T) {
+	n := newNetwork(t, EgressConfig{})
+	l, err := n.container.Listen("tcp4", &net.TCPAddr{IP: container4.AsSlice()})
+	check(t, err)
+	defer l.Close()
+	data := make([]byte, 1<<20)
+	rand.Read(data)
+	go nstest.Serve(l, func(c net.Conn) { // the question is the answer's size
+		var size [4]byte
+		if _, err := io.ReadFull(c, size[:]); err == nil {
+			c.Write(data[:binary.BigEndian.Uint32(size[:])])
+		}
+	})
+	at := publish(t, "tcp", "127.0.0.1:0", n.target(l.Addr().(*net.TCPAddr).AddrPort()))
+	var clients sync.WaitGroup
+	for _, size := range []int{0, 1, shortRead - 1, shortRead, shortRead + 1, 2 * shortRead, 10*shortRead + 1, len(data)} {
+		for _, late := range []time.Duration{0, 50 * time.Millisecond} {
+			clients.Go(func() {
+				c, err := net.Dial("tcp", at.String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(time.Minute))
+				c.Write(binary.BigEndian.AppendUint32(nil, uint32(size)))
+				time.Sleep(late)
+				if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, data[:size]) {
+					t.Errorf("of %d bytes came %d, or others: %v", size, len(got), err)
+				}
+			})
+		}
+	}
+	clients.Wait()
 }

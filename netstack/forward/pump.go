@@ -33,8 +33,10 @@ type pump struct {
 	slots []slot
 	free  []int32
 	pipes []*pipe
-	again []*flow // have more to move than one turn allows
-	hasty bool    // the last wait was short
+	// little is for what is copied rather than spliced.
+	little [shortRead]byte
+	again  []*flow // have more to move than one turn allows
+	hasty  bool    // the last wait was short
 }
 
 // source is a socket's owner. ready hears of the socket's events, each once.
@@ -98,11 +100,12 @@ func quietest(all []*pump, favoured *pump) *pump {
 	return best
 }
 
-// spread runs f on the thread of the pump that has the least to do. It is
-// called on p's.
+// spread runs f on p's thread, on which it is called, or on that of a pump that
+// has less than two thirds of p's connections: to wake another takes longer than
+// much that is done for a short connection.
 func (p *pump) spread(f func(*pump)) {
 	all, _ := pumps() // they run
-	if best := quietest(all, p); best != p {
+	if best := quietest(all, p); 3*best.load.Load() < 2*p.load.Load() {
 		best.post(func() { f(best) })
 	} else {
 		f(p)
@@ -118,13 +121,6 @@ func (p *pump) post(f func()) {
 	if first {
 		_, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
-}
-
-// call has the pump's thread run f and waits for it.
-func (p *pump) call(f func()) {
-	done := make(chan struct{})
-	p.post(func() { defer close(done); f() })
-	<-done
 }
 
 func (p *pump) run() {
@@ -144,6 +140,7 @@ func (p *pump) run() {
 		}
 		p.runPosted()
 		p.runAgain()
+		p.visitor.Leave()
 	}
 }
 

@@ -10,7 +10,10 @@ import (
 
 // Visitor is a thread that opens sockets of any namespace without handing the
 // work to another thread.
-type Visitor struct{ park *os.File }
+type Visitor struct {
+	park *os.File
+	in   *Namespace // nil where idle visitors wait
+}
 
 // StartVisitor runs fn in a goroutine with a thread of its own. Only fn, and
 // only in that goroutine, may use the Visitor. The thread ends with fn.
@@ -22,7 +25,7 @@ func StartVisitor(fn func(*Visitor)) error {
 		park, err := leaveHost()
 		ready <- err
 		if err == nil {
-			fn(&Visitor{park})
+			fn(&Visitor{park: park})
 		}
 	}()
 	if err := <-ready; err != nil {
@@ -31,17 +34,23 @@ func StartVisitor(fn func(*Visitor)) error {
 	return nil
 }
 
-// ConnectTCP is the function of that name, from inside n.
+// ConnectTCP is the function of that name, from inside n, where the thread
+// stays until Leave.
 func (v *Visitor) ConnectTCP(n *Namespace, from Local, to netip.AddrPort) (fd int, err error) {
-	if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
-		return -1, fmt.Errorf("cannot enter the network namespace: %w", err)
+	if v.in != n {
+		if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
+			return -1, fmt.Errorf("cannot enter the network namespace: %w", err)
+		}
+		v.in = n
 	}
-	fd, err = ConnectTCP(from, to, nil)
-	if back := unix.Setns(int(v.park.Fd()), unix.CLONE_NEWNET); back != nil && err == nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("cannot leave the network namespace: %w", back)
+	return ConnectTCP(from, to, nil)
+}
+
+// Leave ends the visit, so that the thread keeps no network alive.
+func (v *Visitor) Leave() {
+	if v.in != nil && unix.Setns(int(v.park.Fd()), unix.CLONE_NEWNET) == nil {
+		v.in = nil
 	}
-	return fd, err
 }
 
 // ConnectTCP begins to connect from the thread's namespace, after prepare has
