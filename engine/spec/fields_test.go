@@ -308,7 +308,7 @@ func TestNoWarningWhereTheHostHasAll(t *testing.T) {
 			t.Errorf("limit %d of a device: %+v", i, list)
 		}
 	}
-	if !slices.Equal(hc.MaskedPaths, hidden) || hc.Runtime != "runc" || hc.IpcMode != "private" || hc.ShmSize != DefaultShmSize {
+	if !slices.Equal(hc.MaskedPaths, hiddenHere()) || hc.Runtime != "runc" || hc.IpcMode != "private" || hc.ShmSize != DefaultShmSize {
 		t.Errorf("defaults are not filled in: %+v", hc)
 	}
 }

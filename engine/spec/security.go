@@ -1,9 +1,11 @@
 package spec
 
 import (
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/profiles/seccomp"
@@ -41,9 +43,19 @@ var (
 	}
 )
 
+// thermal lists what each processor tells of its heat, from which others' work
+// can be guessed (moby/moby#49560); not every machine has them.
+func thermal(sysfs string) []string {
+	dirs, _ := filepath.Glob(sysfs + "/devices/system/cpu/cpu[0-9]*/thermal_throttle") // the pattern is good
+	return dirs
+}
+
+// hiddenHere is hidden, and what is to be hidden on this machine.
+var hiddenHere = sync.OnceValue(func() []string { return slices.Concat(hidden, thermal("/sys")) })
+
 // MaskedPaths and ReadonlyPaths are the container's: the client's, or
 // Docker's when it named none, or none of a privileged container.
-func MaskedPaths(hc *container.HostConfig) []string { return paths(hc, hc.MaskedPaths, hidden) }
+func MaskedPaths(hc *container.HostConfig) []string { return paths(hc, hc.MaskedPaths, hiddenHere()) }
 
 // ReadonlyPaths are those below which the container can change nothing.
 func ReadonlyPaths(hc *container.HostConfig) []string { return paths(hc, hc.ReadonlyPaths, frozen) }

@@ -222,6 +222,7 @@ var (
 		{regexp.MustCompile(`("Architecture"): "[a-z0-9]+"`), `$1: "ARCH"`},
 		{regexp.MustCompile(`/proc/[0-9]+/fd/[0-9]+`), "/proc/PID/fd/N"},
 		{regexp.MustCompile(`("Status"): "Up [^"]*?( \([a-z: ]+\))?"`), `$1: "Up TIME$2"`},
+		{regexp.MustCompile(`,\s*"/sys/devices/system/cpu/cpu[0-9]+/thermal_throttle"`), ""},
 		{regexp.MustCompile(`("HostPort"): "[0-9]+"`), `$1: "PORT"`},
 		{regexp.MustCompile(`("PublicPort"): [0-9]+`), `$1: "PORT"`},
 		{regexp.MustCompile(`(kelp/)[^ "]+ `), `${1}VERSION `},
