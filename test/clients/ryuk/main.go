@@ -122,11 +122,11 @@ func (r *reaper) reap(ctx context.Context, docker *client.Client) error {
 		}
 		for name, prune := range map[string]func() error{
 			"networks": func() error {
-				_, err := docker.NetworkPrune(ctx, client.NetworkPruneOptions{Filters: f})
+				_, err := docker.NetworkPrune(ctx, client.NetworkPruneOptions{Filters: f.Clone()})
 				return err
 			},
 			"volumes": func() error {
-				_, err := docker.VolumePrune(ctx, client.VolumePruneOptions{All: true, Filters: f})
+				_, err := docker.VolumePrune(ctx, client.VolumePruneOptions{All: true, Filters: f.Clone()}) // which it adds to
 				return err
 			},
 			"images": func() error {
