@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,22 +148,9 @@ func (m *joints) wishes(c *Container) ([]wish, error) {
 	}
 	// Interfaces are numbered in the order in which they lead outside.
 	slices.SortFunc(all, func(a, b wish) int {
-		if a.cfg.GwPriority != b.cfg.GwPriority {
-			return b.cfg.GwPriority - a.cfg.GwPriority
-		}
-		return compareNames(a.net.Name, b.net.Name)
+		return cmp.Or(cmp.Compare(b.cfg.GwPriority, a.cfg.GwPriority), cmp.Compare(a.net.Name, b.net.Name))
 	})
 	return all, nil
-}
-
-func compareNames(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // lease describes the container's sandbox and takes the addresses in it.

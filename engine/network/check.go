@@ -14,6 +14,11 @@ import (
 // that is not there yet, or is a configuration network, is no error before the
 // start.
 func (m *Manager) Check(c *Container) (warnings []string, err error) {
+	for _, text := range c.HostConfig.ExtraHosts {
+		if _, _, err := splitExtraHost(text); err != nil {
+			return nil, err
+		}
+	}
 	mode := c.HostConfig.NetworkMode
 	if mode.IsNone() || mode.IsHost() || mode.IsContainer() {
 		for _, cfg := range c.Endpoints {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/keeper"
 	"github.com/kelp-engine/kelp/netstack/dns"
 )
@@ -63,22 +64,27 @@ type hostLine struct {
 
 func (l hostLine) String() string { return l.addr.String() + "\t" + strings.Join(l.names, " ") }
 
-// splitExtraHost reads "name:address" or "name=address".
-func splitExtraHost(text string) (name, addr string, ok bool) {
+// splitExtraHost reads "name:address" or "name=address"; the address of the
+// container's host may be given as hostGateway.
+func splitExtraHost(text string) (name, addr string, err error) {
 	i := strings.IndexAny(text, ":=")
-	if i <= 0 {
-		return "", "", false
+	if i <= 0 || strings.ContainsFunc(text[:i], func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
+		return "", "", fault.InvalidArgument("bad format for add-host: %q", text)
 	}
-	return text[:i], strings.Trim(text[i+1:], "[]"), true
+	name, addr = text[:i], strings.Trim(text[i+1:], "[]")
+	if ip, err := netip.ParseAddr(addr); addr != hostGateway && (err != nil || ip.Zone() != "") {
+		return "", "", fault.InvalidArgument("invalid IP address in add-host: %q", addr)
+	}
+	return name, addr, nil
 }
 
 // writeExtraHosts writes a line for each, and for the host's gateway one for
 // each family that the container has.
 func writeExtraHosts(b *bytes.Buffer, c *Container, endpoints []keeper.Endpoint) {
 	for _, text := range c.HostConfig.ExtraHosts {
-		name, addr, ok := splitExtraHost(text)
+		name, addr, err := splitExtraHost(text)
 		switch {
-		case !ok: // refused at create
+		case err != nil: // Check refuses it
 		case addr != hostGateway:
 			fmt.Fprintf(b, "%s\t%s\n", addr, name)
 		case c.HostConfig.NetworkMode.IsHost():
@@ -99,8 +105,8 @@ func hasIPv6(e keeper.Endpoint) bool {
 // asksForHost says whether the container may reach the host's loopback.
 func asksForHost(c *Container) bool {
 	return slices.ContainsFunc(c.HostConfig.ExtraHosts, func(text string) bool {
-		_, addr, ok := splitExtraHost(text)
-		return ok && addr == hostGateway
+		_, addr, err := splitExtraHost(text)
+		return err == nil && addr == hostGateway
 	})
 }
 

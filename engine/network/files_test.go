@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
@@ -28,6 +29,27 @@ func TestHostsFile(t *testing.T) {
 	}
 	if !asksForHost(c) {
 		t.Error("the container asks for the host")
+	}
+}
+
+func TestBadExtraHosts(t *testing.T) {
+	for text, want := range map[string]string{
+		"db":                        "bad format for add-host",
+		":10.0.0.1":                 "bad format for add-host",
+		"a b:10.0.0.1":              "bad format for add-host",
+		"a\n10.0.0.9 bank:10.0.0.1": "bad format for add-host",
+		"db:":                       "invalid IP address in add-host",
+		"db:10.0.0.999":             "invalid IP address in add-host",
+		"db:10.0.0.1\n10.0.0.9 a":   "invalid IP address in add-host",
+		"db:fe80::1%eth0":           "invalid IP address in add-host",
+	} {
+		c := &Container{Config: &container.Config{}, HostConfig: &container.HostConfig{NetworkMode: "host", ExtraHosts: []string{text}}}
+		if _, err := new(Manager).Check(c); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+		if got := string(hostsFile(c, nil, nil)); got != defaultHosts {
+			t.Errorf("%q writes\n%s", text, got)
+		}
 	}
 }
 
