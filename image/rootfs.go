@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -230,41 +228,6 @@ func (s rootFSs) RootFSSize(containerID string) (rw, total int64, err error) {
 		return 0, 0, err
 	}
 	return usage.Size, usage.Size + layers.chainSize(l.Parent), nil
-}
-
-// Export returns the whole root file system as a tar stream. Closing it
-// before its end stops the work.
-func (s rootFSs) Export(ctx context.Context, containerID string) (io.ReadCloser, error) {
-	l, err := s.rootFS(containerID)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := s.MountRootFS(containerID)
-	if err != nil {
-		return nil, err
-	}
-	rc, err := archive.TarWithOptions(dir, &archive.TarOptions{UIDMaps: l.UIDMap, GIDMaps: l.GIDMap})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot export container %s: %w", containerID, err), s.UnmountRootFS(containerID))
-	}
-	e := &exported{ReadCloser: rc, unmount: func() error { return s.UnmountRootFS(containerID) }}
-	e.stop = context.AfterFunc(ctx, func() { rc.Close() })
-	return e, nil
-}
-
-type exported struct {
-	io.ReadCloser
-	unmount func() error
-	stop    func() bool
-	once    sync.Once
-}
-
-func (e *exported) Close() (err error) {
-	e.once.Do(func() {
-		e.stop()
-		err = errors.Join(e.ReadCloser.Close(), e.unmount())
-	})
-	return err
 }
 
 // MountImage mounts an image read-only, for a mount of type image. release

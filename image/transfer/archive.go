@@ -235,10 +235,16 @@ func (a *archive) addLayer(ctx context.Context, name string, r *bufio.Reader) er
 	return nil
 }
 
+// notTheLayers says whether it is no fault of a layer's that it was not
+// unpacked.
+func notTheLayers(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, unix.ENOSPC)
+}
+
 // keepLayer notes what became of a layer. That it cannot be unpacked is an
 // error only when an image needs it.
 func (a *archive) keepLayer(ctx context.Context, name string, st *image.Staged, err error, blob ocispec.Descriptor) error {
-	if err != nil && (ctx.Err() != nil || errors.Is(err, unix.ENOSPC)) {
+	if err != nil && notTheLayers(ctx, err) {
 		return err
 	}
 	a.mu.Lock()

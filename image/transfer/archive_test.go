@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,7 +117,7 @@ func TestLoadHostile(t *testing.T) {
 
 // An archive that unpacks to more than the disk holds is refused before the
 // disk is full, and what was unpacked of it goes again.
-func TestLoadBomb(t *testing.T) {
+func TestBomb(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=128m"); err != nil {
 		t.Fatal(err)
@@ -132,15 +133,34 @@ func TestLoadBomb(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := files(t, dir)
-	err = m.Load(t.Context(), bytes.NewReader(b), LoadOptions{}, func(jsonstream.Message) {})
-	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "not enough space") {
-		t.Errorf("a bomb of %d bytes gives %v", len(b), err)
+	discard := func(jsonstream.Message) {}
+	for what, err := range map[string]error{
+		"load":   m.Load(t.Context(), bytes.NewReader(b), LoadOptions{}, discard),
+		"import": m.Import(t.Context(), zeros(t, 256<<20), ImportOptions{Size: -1}, discard),
+	} {
+		if !errors.Is(err, unix.ENOSPC) || !errdefs.IsUnavailable(err) || errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "not enough space") {
+			t.Errorf("%s of a bomb gives %v", what, err)
+		}
 	}
 	for f := range files(t, dir) {
 		if !before[f] {
 			t.Errorf("a trace is left: %s", f)
 		}
 	}
+}
+
+// zeros is an archive of one file of zeros.
+func zeros(t *testing.T, size int64) io.Reader {
+	var head bytes.Buffer
+	if err := tar.NewWriter(&head).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "zeros", Mode: 0o644, Size: size}); err != nil {
+		t.Fatal(err)
+	}
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { zero.Close() })
+	return io.MultiReader(&head, io.LimitReader(zero, size+1024))
 }
 
 // The names in an archive are remembered, and compress well.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
@@ -56,7 +57,10 @@ func (m *Manager) Import(ctx context.Context, r io.Reader, o ImportOptions, prog
 		return fault.InvalidArgument("cannot import an image for %s: only linux images run here", p.OS)
 	}
 	st, err := m.store.Stage(ctx, newMeter(untilDone(ctx, r), o.Size, "", "Importing", progress))
-	if err != nil {
+	switch {
+	case err != nil && notTheLayers(ctx, err):
+		return fmt.Errorf("cannot import the archive: %w", err)
+	case err != nil:
 		return fault.InvalidArgument("cannot import the archive: %w", err)
 	}
 	defer func() { err = errors.Join(err, st.Discard()) }()

@@ -160,6 +160,7 @@ func (k *Kelp) dumpStacks() {
 // WaitReady returns when the Engine API answers.
 func (k *Kelp) WaitReady(ctx context.Context) error {
 	client := k.HTTP()
+	client.Timeout = patience
 	defer client.CloseIdleConnections()
 	return k.until(ctx, "the Engine API answers", func() error {
 		select {

@@ -50,8 +50,8 @@ func (p *Proxy) handler(ctx context.Context, secret Secret) http.Handler {
 }
 
 func authorized(r *http.Request, secret Secret) bool {
-	encoded, ok := strings.CutPrefix(r.Header.Get("Proxy-Authorization"), "Basic ")
-	if !ok {
+	scheme, encoded, _ := strings.Cut(r.Header.Get("Proxy-Authorization"), " ")
+	if !strings.EqualFold(scheme, "Basic") {
 		return false
 	}
 	b, err := base64.StdEncoding.DecodeString(encoded)

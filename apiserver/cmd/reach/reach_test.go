@@ -3,6 +3,7 @@ package reach
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -143,6 +144,18 @@ func TestProxyByHTTPAndSOCKS(t *testing.T) {
 	u.Scheme = "socks5h"
 	if _, body := fetch(t, u, "http://web:81/"); !strings.Contains(body, "connection refused") {
 		t.Errorf("a closed port by SOCKS: %s", body)
+	}
+}
+
+func TestAuthorizationScheme(t *testing.T) {
+	secret := NewSecret()
+	given := base64.StdEncoding.EncodeToString([]byte(secret.User + ":" + secret.Password))
+	for text, want := range map[string]bool{"Basic " + given: true, "basic " + given: true, "Bearer " + given: false, given: false, "": false} {
+		r := httptest.NewRequest("GET", "http://web/", nil)
+		r.Header.Set("Proxy-Authorization", text)
+		if authorized(r, secret) != want {
+			t.Errorf("%q: want %v", text, want)
+		}
 	}
 }
 
