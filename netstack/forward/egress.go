@@ -193,6 +193,31 @@ func (c *core) send(packet []byte) {
 	}
 }
 
+// deliver sends a message of a transport protocol to a container, in fragments
+// where it is longer than the link takes.
+func (c *core) deliver(proto tcpip.TransportProtocolNumber, from, to netip.Addr, head, payload []byte) error {
+	network := header.IPv4ProtocolNumber
+	if to.Is6() {
+		network = header.IPv6ProtocolNumber
+	}
+	r, err := c.stack.FindRoute(nicID, tcpipAddr(from), tcpipAddr(to), network, false)
+	if err != nil {
+		return fmt.Errorf("cannot reach the container: %s", err)
+	}
+	defer r.Release()
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: len(head) + int(r.MaxHeaderLength()),
+		Payload:            buffer.MakeWithData(payload),
+	})
+	defer pkt.DecRef()
+	pkt.TransportProtocolNumber = proto
+	copy(pkt.TransportHeader().Push(len(head)), head)
+	if err := r.WritePacket(stack.NetworkHeaderParams{Protocol: proto, TTL: r.DefaultTTL()}, pkt); err != nil {
+		return fmt.Errorf("cannot send to the container: %s", err)
+	}
+	return nil
+}
+
 // flowID names a flow as the container sees it.
 type flowID struct {
 	container, remote netip.AddrPort

@@ -217,20 +217,21 @@ func (p *pingFlows) read(f *pingFlow) {
 	if err != nil {
 		return
 	}
-	buf := make([]byte, p.cfg.Uplink.MTU)
-	var n int
 	receive := func(fd uintptr) bool {
-		n, err = unix.Read(int(fd), buf)
-		if err != nil {
+		buf := copyBuffers.Get().(*[copyBuffer]byte)
+		defer copyBuffers.Put(buf)
+		var n int
+		if n, err = unix.Read(int(fd), buf[:]); err != nil {
 			p.hearErrors(f, int(fd))
+			return err != unix.EAGAIN
 		}
-		return err != unix.EAGAIN
+		p.answer(f.id, buf[:n])
+		return true
 	}
 	for {
 		_ = f.outer.SetReadDeadline(time.Now().Add(pingIdle))
 		switch closed := raw.Read(receive); {
 		case closed == nil && err == nil:
-			p.answer(f.id, buf[:n])
 		case time.Duration(now()-f.used.Load()) > pingIdle, errors.Is(closed, net.ErrClosed):
 			return
 		}
@@ -254,28 +255,29 @@ func (p *pingFlows) hearErrors(f *pingFlow, fd int) {
 	}
 }
 
-// answer sends an echo reply under the container's own identifier.
+// answer sends an echo reply under the container's own identifier; it overwrites
+// the host's in reply.
 func (p *pingFlows) answer(id flowID, reply []byte) {
-	if len(reply) < header.ICMPv4MinimumSize {
+	if len(reply) < header.ICMPv4MinimumSize { // of both families
 		return
 	}
 	from, to := id.remote.Addr(), id.container.Addr()
+	proto := header.ICMPv4ProtocolNumber
 	if from.Is4() {
-		pkt, payload := ipPacket(from, to, header.ICMPv4ProtocolNumber, len(reply))
-		copy(payload, reply)
-		h := header.ICMPv4(payload)
+		h := header.ICMPv4(reply)
 		h.SetType(header.ICMPv4EchoReply)
 		h.SetIdent(id.container.Port())
 		h.SetChecksum(0)
-		h.SetChecksum(^checksum.Checksum(payload, 0))
-		p.send(pkt)
-		return
+		h.SetChecksum(^checksum.Checksum(reply, 0))
+	} else {
+		proto = header.ICMPv6ProtocolNumber
+		h := header.ICMPv6(reply)
+		h.SetType(header.ICMPv6EchoReply)
+		h.SetIdent(id.container.Port())
+		setICMPv6Checksum(h, from, to)
 	}
-	pkt, payload := ipPacket(from, to, header.ICMPv6ProtocolNumber, len(reply))
-	copy(payload, reply)
-	h := header.ICMPv6(payload)
-	h.SetType(header.ICMPv6EchoReply)
-	h.SetIdent(id.container.Port())
-	setICMPv6Checksum(h, from, to)
-	p.send(pkt)
+	head, data := reply[:header.ICMPv4MinimumSize], reply[header.ICMPv4MinimumSize:]
+	if err := p.deliver(proto, from, to, head, data); err != nil {
+		p.log.Debug("cannot send a ping's answer to a container", "error", err)
+	}
 }

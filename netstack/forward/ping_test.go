@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 )
 
 // ping sends an echo request from the container and returns the answer.
-func (n *testNetwork) ping(t *testing.T, host string) *icmp.Message {
+func (n *testNetwork) ping(t *testing.T, host string, data string) *icmp.Message {
 	t.Helper()
 	network, proto, kind := "ip4:icmp", 1, icmp.Type(ipv4.ICMPTypeEcho)
 	if netip.MustParseAddr(host).Is6() {
@@ -27,7 +28,7 @@ func (n *testNetwork) ping(t *testing.T, host string) *icmp.Message {
 		return err
 	}))
 	defer c.Close()
-	msg := icmp.Message{Type: kind, Body: &icmp.Echo{ID: 4711, Seq: 3, Data: []byte("kelp")}}
+	msg := icmp.Message{Type: kind, Body: &icmp.Echo{ID: 4711, Seq: 3, Data: []byte(data)}}
 	b, err := msg.Marshal(nil)
 	check(t, err)
 	if proto == 58 {
@@ -36,8 +37,8 @@ func (n *testNetwork) ping(t *testing.T, host string) *icmp.Message {
 	}
 	_, err = c.Write(b)
 	check(t, err)
-	c.SetReadDeadline(time.Now().Add(time.Minute))
-	buf := make([]byte, 1500)
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	buf := make([]byte, 64<<10)
 	k, _, err := c.ReadFrom(buf) // without the IP header
 	if errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) {
 		k, _, err = c.ReadFrom(buf) // the message behind the error
@@ -54,13 +55,16 @@ func TestPing(t *testing.T) {
 		nstest.HostIPv4: ipv4.ICMPTypeEchoReply,
 		nstest.HostIPv6: ipv6.ICMPTypeEchoReply,
 	} {
-		m := n.ping(t, host)
-		echo, _ := m.Body.(*icmp.Echo)
-		if m.Type != want || echo.ID != 4711 || echo.Seq != 3 || string(echo.Data) != "kelp" {
-			t.Errorf("%s answered %v %+v", host, m.Type, m.Body)
+		for _, size := range []int{4, 1452, 1473, 4000, 60000} { // the link takes 1500 bytes
+			data := strings.Repeat("kelp", size)[:size]
+			m := n.ping(t, host, data)
+			echo, _ := m.Body.(*icmp.Echo)
+			if m.Type != want || echo.ID != 4711 || echo.Seq != 3 || string(echo.Data) != data {
+				t.Errorf("%s answered %d bytes with %v", host, size, m.Type)
+			}
 		}
 	}
-	if m := n.ping(t, "203.0.113.1"); m.Type != ipv4.ICMPTypeDestinationUnreachable {
+	if m := n.ping(t, "203.0.113.1", "kelp"); m.Type != ipv4.ICMPTypeDestinationUnreachable {
 		t.Errorf("an unreachable host answered %v", m.Type)
 	}
 }

@@ -145,6 +145,12 @@ func TestPublishedPortOfADeafContainer(t *testing.T) {
 func TestPublishedUDPAnswersEachOfManyClients(t *testing.T) {
 	n := newNetwork(t, EgressConfig{})
 	_, _, udp4 := serveNames(t, n)
+	before := counted()
+	t.Cleanup(func() {
+		if left := counted() - before; left != 0 {
+			t.Errorf("%d descriptors are counted that nobody has", left)
+		}
+	})
 	at := netip.AddrPortFrom(netip.MustParseAddr(nstest.HostIPv4), publish(t, "udp", "0.0.0.0:0", n.target(udp4)).Port())
 	clients := make([]*net.UDPConn, 100) // as many as a socket of ordinary buffers holds
 	for i := range clients {
@@ -166,5 +172,8 @@ func TestPublishedUDPAnswersEachOfManyClients(t *testing.T) {
 				t.Fatalf("%s was taken for %s", c.LocalAddr(), buf[:got])
 			}
 		}
+	}
+	if got := counted() - before; got != int64(len(clients)) {
+		t.Errorf("%d clients hold %d descriptors", len(clients), got)
 	}
 }

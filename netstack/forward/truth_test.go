@@ -92,7 +92,7 @@ func TestPingIsToldNo(t *testing.T) {
 		if c.ping == nil {
 			continue // it answers
 		}
-		if m := n.ping(t, c.addr); m.Type != c.ping || m.Code != c.code {
+		if m := n.ping(t, c.addr, "kelp"); m.Type != c.ping || m.Code != c.code {
 			t.Errorf("%s (%s): got %v code %d, want %v code %d", c.addr, c.what, m.Type, m.Code, c.ping, c.code)
 		}
 	}

@@ -3,7 +3,6 @@ package forward
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/kelp-engine/kelp/netstack/link"
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -269,31 +267,13 @@ func (d stackDatagrams) deliver(b *batch, first, end int) {
 }
 
 func (d stackDatagrams) send(payload []byte) error {
-	proto := header.IPv4ProtocolNumber
-	if d.id.remote.Addr().Is6() {
-		proto = header.IPv6ProtocolNumber
-	}
-	from, to := tcpipAddr(d.id.remote.Addr()), tcpipAddr(d.id.container.Addr())
-	r, terr := d.core.stack.FindRoute(nicID, from, to, proto, false)
-	if terr != nil {
-		return fmt.Errorf("cannot reach the container: %s", terr)
-	}
-	defer r.Release()
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
-		ReserveHeaderBytes: header.UDPMinimumSize + int(r.MaxHeaderLength()),
-		Payload:            buffer.MakeWithData(payload),
-	})
-	defer pkt.DecRef()
-	pkt.TransportProtocolNumber = header.UDPProtocolNumber
-	length := uint16(header.UDPMinimumSize + len(payload))
-	h := header.UDP(pkt.TransportHeader().Push(header.UDPMinimumSize))
-	h.Encode(&header.UDPFields{SrcPort: d.id.remote.Port(), DstPort: d.id.container.Port(), Length: length})
-	sum := r.PseudoHeaderChecksum(header.UDPProtocolNumber, length)
-	h.SetChecksum(^h.CalculateChecksum(checksum.Combine(sum, pkt.Data().Checksum())))
-	if terr := r.WritePacket(stack.NetworkHeaderParams{Protocol: header.UDPProtocolNumber, TTL: r.DefaultTTL()}, pkt); terr != nil {
-		return fmt.Errorf("cannot send to the container: %s", terr)
-	}
-	return nil
+	from, to := d.id.remote, d.id.container
+	h := make(header.UDP, header.UDPMinimumSize)
+	length := uint16(len(h) + len(payload))
+	h.Encode(&header.UDPFields{SrcPort: from.Port(), DstPort: to.Port(), Length: length})
+	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, tcpipAddr(from.Addr()), tcpipAddr(to.Addr()), length)
+	h.SetChecksum(^h.CalculateChecksum(checksum.Checksum(payload, sum)))
+	return d.core.deliver(header.UDPProtocolNumber, from.Addr(), to.Addr(), h, payload)
 }
 
 func (d stackDatagrams) Close() error { return nil }
