@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -60,12 +61,11 @@ func (g links) names() map[string][]string {
 // UpdateLinks sets the line of a container in the hosts files of those that
 // are linked to it.
 func (e *etcFiles) UpdateLinks(id string, line func(alias string) string) error {
+	var errs []error
 	for _, l := range (links{e.g}).all()[id] {
-		if err := e.setLink(l, line(l.alias)); err != nil {
-			return err
-		}
+		errs = append(errs, e.setLink(l, line(l.alias)))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // setLink replaces the line of a link in the parent's hosts file; "" removes it.
@@ -122,8 +122,9 @@ func (g links) remove(ctx context.Context, ref string, files *etcFiles) error {
 
 // rename has the links to a container follow its new name.
 func (g links) rename(to []link, old, now string) error {
+	var errs []error
 	for _, l := range to {
-		err := g.change(l.parent, power, func(r *Record) {
+		errs = append(errs, g.change(l.parent, power, func(r *Record) {
 			h := *r.HostConfig
 			h.Links = slices.Clone(h.Links)
 			for i, text := range h.Links {
@@ -132,10 +133,7 @@ func (g links) rename(to []link, old, now string) error {
 				}
 			}
 			r.HostConfig = &h
-		})
-		if err != nil {
-			return err
-		}
+		}))
 	}
-	return nil
+	return errors.Join(errs...)
 }

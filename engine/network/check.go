@@ -40,7 +40,11 @@ func (m *Manager) Check(c *Container) (warnings []string, err error) {
 	}
 	if mode.IsBridge() {
 		for _, l := range c.HostConfig.Links {
-			if name, _ := spec.SplitLink(l); m.containers.Lookup(name) == nil {
+			name, alias := spec.SplitLink(l)
+			if !fitsHosts(alias) {
+				return nil, fault.InvalidArgument("bad format for links: %q", l)
+			}
+			if m.containers.Lookup(name) == nil {
 				return nil, fault.InvalidArgument("could not get container for %s: No such container: %s", name, name)
 			}
 		}

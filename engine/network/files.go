@@ -64,11 +64,16 @@ type hostLine struct {
 
 func (l hostLine) String() string { return l.addr.String() + "\t" + strings.Join(l.names, " ") }
 
+// fitsHosts says whether a hosts file may have the name in a line.
+func fitsHosts(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' })
+}
+
 // splitExtraHost reads "name:address" or "name=address"; the address of the
 // container's host may be given as hostGateway.
 func splitExtraHost(text string) (name, addr string, err error) {
 	i := strings.IndexAny(text, ":=")
-	if i <= 0 || strings.ContainsFunc(text[:i], func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
+	if i < 0 || !fitsHosts(text[:i]) {
 		return "", "", fault.InvalidArgument("bad format for add-host: %q", text)
 	}
 	name, addr = text[:i], strings.Trim(text[i+1:], "[]")

@@ -53,6 +53,24 @@ func TestBadExtraHosts(t *testing.T) {
 	}
 }
 
+func TestBadLinks(t *testing.T) {
+	s := fresh(t)
+	c := s.add("db", "db", "bridge")
+	for link, want := range map[string]string{
+		"db":                  "",
+		"/db:/web/store":      "",
+		"db:":                 "bad format for links",
+		"db:a b":              "bad format for links",
+		"db:a\n10.0.0.9 bank": "bad format for links",
+		"nobody:a":            "could not get container for nobody",
+	} {
+		c.HostConfig.Links = []string{link}
+		if _, err := s.Check(c); want == "" && err != nil || want != "" && (!errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: got %v, want %q", link, err, want)
+		}
+	}
+}
+
 func TestResolvConf(t *testing.T) {
 	for _, c := range []struct {
 		name        string
