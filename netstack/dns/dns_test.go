@@ -3,12 +3,14 @@ package dns
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,18 +41,30 @@ var testZone = zone{
 // start serves the test zone on free ports, and returns its address.
 func start(t testing.TB, z Zone, f Forwarder) netip.AddrPort {
 	t.Helper()
-	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := listenBoth(t)
 	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	tcp, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := Serve(udp, tcp, z, f, slog.New(slog.DiscardHandler))
 	t.Cleanup(s.Close)
 	return addr
+}
+
+// listenBoth takes a port that is free for both protocols.
+func listenBoth(t testing.TB) (*net.UDPConn, *net.TCPListener) {
+	t.Helper()
+	for {
+		udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tcp, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(udp.LocalAddr().(*net.UDPAddr).AddrPort()))
+		if err == nil {
+			return udp, tcp
+		}
+		udp.Close()
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func message(t testing.TB, name string, kind dnsmessage.Type) []byte {
