@@ -82,15 +82,16 @@ func connect(j job) (string, error) {
 	begun := time.Now()
 	greet := netip.AddrPortFrom(j.to.Addr(), j.to.Port()+1)
 	err := j.each(func() error {
+		var buf [16]byte
 		for time.Since(begun) < j.time {
 			c, err := dial(unix.SOCK_STREAM, greet)
 			if err != nil {
 				return err
 			}
-			n, err := io.Copy(io.Discard, struct{ io.Reader }{c})
+			n, err := io.ReadFull(c, buf[:])
 			c.Close()
-			if err != nil {
-				return err
+			if err != io.ErrUnexpectedEOF {
+				return fmt.Errorf("a connection did not end: %w", err)
 			}
 			if n != 1 {
 				return fmt.Errorf("a connection brought %d bytes instead of one", n)

@@ -2,20 +2,39 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// socket is a blocking socket.
+// socket is a blocking socket. Its thread may block in it without a word to
+// Go's scheduler, see main.
 type socket int
 
+// raw makes a system call, as often as it is interrupted.
+func raw(name string, trap uintptr, args ...uintptr) (int, error) {
+	var a [4]uintptr
+	copy(a[:], args)
+	for {
+		n, _, errno := unix.RawSyscall6(trap, a[0], a[1], a[2], a[3], 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return -1, os.NewSyscallError(name, errno)
+		}
+	}
+}
+
 func open(kind int) (socket, error) {
-	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
-	return socket(fd), os.NewSyscallError("socket", err)
+	fd, err := raw("socket", unix.SYS_SOCKET, unix.AF_INET, uintptr(kind|unix.SOCK_CLOEXEC), 0)
+	return socket(fd), err
 }
 
 func dial(kind int, to netip.AddrPort) (socket, error) {
@@ -23,10 +42,11 @@ func dial(kind int, to netip.AddrPort) (socket, error) {
 	if err != nil {
 		return s, err
 	}
-	err = unix.Connect(int(s), &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
-	if err != nil {
+	sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4()}
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:], to.Port())
+	if _, err = raw("connect", unix.SYS_CONNECT, uintptr(s), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa)); err != nil {
 		s.Close()
-		return s, fmt.Errorf("connect to %s: %w", to, err)
+		return s, fmt.Errorf("%s: %w", to, err)
 	}
 	return s, nil
 }
@@ -53,43 +73,39 @@ func listen(port uint16) (socket, error) {
 
 func (s socket) accept() (socket, error) {
 	for {
-		fd, _, err := unix.Accept4(int(s), unix.SOCK_CLOEXEC)
-		if err != unix.EINTR && err != unix.ECONNABORTED {
-			return socket(fd), os.NewSyscallError("accept", err)
+		fd, err := raw("accept", unix.SYS_ACCEPT4, uintptr(s), 0, 0, unix.SOCK_CLOEXEC)
+		if !errors.Is(err, unix.ECONNABORTED) {
+			return socket(fd), err
 		}
 	}
 }
 
 // Read implements io.Reader.
 func (s socket) Read(p []byte) (int, error) {
-	for {
-		n, err := unix.Read(int(s), p)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return 0, os.NewSyscallError("read", err)
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
+	n, err := raw("read", unix.SYS_READ, uintptr(s), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	if n == 0 {
+		return 0, io.EOF
 	}
+	return max(n, 0), err
 }
 
 // Write implements io.Writer.
 func (s socket) Write(p []byte) (int, error) {
 	for done := 0; done < len(p); {
-		n, err := unix.Write(int(s), p[done:])
-		if err != nil && err != unix.EINTR {
-			return done, os.NewSyscallError("write", err)
+		n, err := raw("write", unix.SYS_WRITE, uintptr(s), uintptr(unsafe.Pointer(&p[done])), uintptr(len(p)-done))
+		if err != nil {
+			return done, err
 		}
-		done += max(n, 0)
+		done += n
 	}
 	return len(p), nil
 }
 
 // Close implements io.Closer.
-func (s socket) Close() error { return unix.Close(int(s)) }
+func (s socket) Close() error {
+	_, err := raw("close", unix.SYS_CLOSE, uintptr(s))
+	return err
+}
 
 func (s socket) endWrites() { _ = unix.Shutdown(int(s), unix.SHUT_WR) }
 
