@@ -41,6 +41,9 @@ type Config struct {
 	Networks network.Defaults `json:"networks,omitzero"`
 	// Insecure are registries that need no TLS.
 	Insecure transfer.Insecure `json:"insecure,omitzero"`
+	// Reload tells the 'kelp restart' that made this configuration from
+	// others; 0 when kelp was started with it.
+	Reload int64 `json:"reload,omitempty"`
 }
 
 // Engine holds the managers.
@@ -62,10 +65,12 @@ type Engine struct {
 	boots  *record.Store[boot]
 }
 
-// boot tells keepers apart: a new one means that every process is gone.
+// boot tells keepers apart, of which a new one means that every process is
+// gone, and configurations.
 type boot struct {
 	KeeperPID       int   `json:"keeper_pid"`
 	KeeperStartedAt int64 `json:"keeper_started_at"`
+	Reload          int64 `json:"reload,omitempty"`
 }
 
 // New opens what lies on disk and wires the managers. Call Recover before
@@ -200,20 +205,26 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now := boot{KeeperPID: hello.PID, KeeperStartedAt: hello.StartedAt}
+	now := boot{KeeperPID: hello.PID, KeeperStartedAt: hello.StartedAt, Reload: e.cfg.Reload}
 	last, err := e.boots.Load("boot")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	newKeeper := last == nil || last.KeeperPID != now.KeeperPID || last.KeeperStartedAt != now.KeeperStartedAt
 	if err := e.Networks.Recover(ctx); err != nil {
 		return err
 	}
-	if err := e.Containers.Recover(ctx, last == nil || *last != now); err != nil {
+	if err := e.Containers.Recover(ctx, newKeeper); err != nil {
 		return err
 	}
 	e.Networks.Repair(ctx, networkContainers{e.Containers}.active)
 	if err := e.Execs.Recover(ctx); err != nil {
 		return err
+	}
+	if now.Reload != 0 && (last == nil || last.Reload != now.Reload) {
+		if err := e.publishReload(ctx); err != nil {
+			return err
+		}
 	}
 	// Saved last: a Recover that was cut short sees the boot again.
 	if err := e.boots.SaveRecent("boot", &now); err != nil {

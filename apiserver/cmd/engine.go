@@ -33,7 +33,7 @@ func (s settings) engineEnv() []string {
 	return []string{engineEnv + "=" + encode(engineConfig{
 		Config: engine.Config{
 			DataRoot: s.DataRoot, RuntimeDir: s.RuntimeDir, Socket: s.Socket,
-			Debug: s.Log.Level == "debug", Networks: s.Networks, Insecure: s.Insecure,
+			Debug: s.Log.Level == "debug", Networks: s.Networks, Insecure: s.Insecure, Reload: s.reload,
 		},
 		Log: s.Log,
 	})}

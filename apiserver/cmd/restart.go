@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,6 +39,7 @@ break off. An engine that cannot start is replaced by the old one again.`,
 		if r.RuntimeDir != "" {
 			s.RuntimeDir = r.RuntimeDir
 		}
+		s.reload = time.Now().UnixNano()
 		err = r.client.RestartEngine(c.Context, keeper.RestartRequest{Engine: []string{self, "daemon"}, EngineEnv: s.engineEnv()})
 		if err != nil {
 			return fmt.Errorf("cannot replace the engine by %s: %w", self, err)

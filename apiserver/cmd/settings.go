@@ -26,6 +26,8 @@ type settings struct {
 	Insecure transfer.Insecure `json:"insecure,omitzero"`
 	// dataRootGiven and socketGiven say that the user chose them.
 	dataRootGiven, socketGiven bool
+	// reload is engine.Config's.
+	reload int64
 }
 
 // Names of the flags that are also keys of the configuration file.
