@@ -17,10 +17,13 @@ const (
 	ports     = 16
 )
 
+// nextPorts are ports that no connection has had yet: one that has ended keeps
+// its port for a minute from others with the same remote.
+var nextPorts = 10000
+
 // A container is told at once that the host has no port left for it, and gets
 // one when there are some again. Nothing is left of the attempts.
 func TestHostIsOutOfPorts(t *testing.T) {
-	first := 40000
 	for _, c := range []struct {
 		network string
 		want    error
@@ -32,33 +35,38 @@ func TestHostIsOutOfPorts(t *testing.T) {
 		t.Run(c.network, func(t *testing.T) {
 			before := counted()
 			bothWays(t, func(t *testing.T, n *testNetwork) {
-				remote := c.serve(t, net.JoinHostPort(nstest.HostIPv4, "0")).String()
-				nstest.SetHost(t, portRange, fmt.Sprint(first, first+ports-1))
-				first += 100 // nobody else has had them
-				var open []net.Conn
-				for range ports + 1 {
-					conn, err := n.exchange(t, c.network, remote)
-					if err != nil {
-						if !errors.Is(err, c.want) {
-							t.Errorf("%s, exchange %d: got %v, want %v", remote, len(open), err, c.want)
-						}
-						break
-					}
-					defer conn.Close()
-					open = append(open, conn)
-				}
-				if len(open) == 0 || len(open) > ports {
-					t.Fatalf("%s: %d exchanges with %d ports", remote, len(open), ports)
-				}
-				nstest.SetHost(t, portRange, "41000 42000")
-				if _, err := n.exchange(t, c.network, remote); err != nil {
-					t.Errorf("%s, with ports: %v", remote, err)
+				for _, host := range []string{nstest.HostIPv4, nstest.HostIPv6} {
+					n.useUpPorts(t, c.network, c.serve(t, net.JoinHostPort(host, "0")).String(), c.want)
 				}
 			})
 			if after := counted(); after != before {
 				t.Errorf("%d descriptors are counted that nobody has", after-before)
 			}
 		})
+	}
+}
+
+// useUpPorts exchanges words with a remote until the host has no port left, and
+// once more when it has some again. want is what the container is told.
+func (n *testNetwork) useUpPorts(t *testing.T, network, remote string, want error) {
+	t.Helper()
+	nstest.SetHost(t, portRange, fmt.Sprint(nextPorts, nextPorts+ports-1))
+	nextPorts += ports
+	var open int
+	for ; open <= ports; open++ {
+		if _, err := n.exchange(t, network, remote); err != nil {
+			if !errors.Is(err, want) {
+				t.Errorf("%s, exchange %d: got %v, want %v", remote, open, err, want)
+			}
+			break
+		}
+	}
+	if open == 0 || open > ports {
+		t.Fatalf("%s: %d exchanges with %d ports", remote, open, ports)
+	}
+	nstest.SetHost(t, portRange, "41000 42000")
+	if _, err := n.exchange(t, network, remote); err != nil {
+		t.Errorf("%s, with ports: %v", remote, err)
 	}
 }
 
