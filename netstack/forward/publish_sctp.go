@@ -20,12 +20,11 @@ type publishedSCTP struct {
 	listener *net.TCPListener
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup
-
-	mu   sync.Mutex
-	open map[*association]struct{} // nil after Close
+	open     connections
 }
 
-// maxAssociations bounds the open associations of one published port.
+// maxAssociations bounds the open associations of one published port. Each
+// client has a share.
 const maxAssociations = 1024
 
 func publishSCTP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, netip.AddrPort, error) {
@@ -34,7 +33,7 @@ func publishSCTP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, 
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &publishedSCTP{to: to, log: log, listener: l, cancel: cancel, open: map[*association]struct{}{}}
+	p := &publishedSCTP{to: to, log: log, listener: l, cancel: cancel, open: newConnections(maxAssociations, log)}
 	p.tasks.Go(func() { p.accept(ctx) })
 	return p, unmapped(l.Addr().(*net.TCPAddr).AddrPort()), nil
 }
@@ -43,12 +42,7 @@ func publishSCTP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, 
 func (p *publishedSCTP) Close() error {
 	p.cancel()
 	err := p.listener.Close()
-	p.mu.Lock()
-	for r := range p.open {
-		r.abort()
-	}
-	p.open = nil
-	p.mu.Unlock()
+	p.open.close()
 	p.tasks.Wait()
 	return err
 }
@@ -63,91 +57,65 @@ func (p *publishedSCTP) accept(ctx context.Context) {
 			p.log.Warn("cannot accept an association", "error", err)
 			select {
 			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(acceptPause):
 			}
 			continue
 		}
-		p.tasks.Go(func() { p.serve(ctx, client) })
+		a := &association{outer: client}
+		if !p.open.add(a, unmapped(client.RemoteAddr().(*net.TCPAddr).AddrPort()).Addr()) {
+			a.abort()
+			continue
+		}
+		p.tasks.Go(func() {
+			defer p.open.remove(a)
+			if err := a.carry(ctx, p.to); err != nil {
+				p.log.Debug("cannot reach a published port's container", "port", p.listener.Addr(), "error", err)
+			}
+		})
 	}
-}
-
-// serve carries one client's association.
-func (p *publishedSCTP) serve(ctx context.Context, client *net.TCPConn) {
-	r, err := p.carry(ctx, client)
-	if err != nil {
-		p.log.Debug("cannot reach a published port's container", "port", p.listener.Addr(), "error", err)
-		abortTCP(client)
-		return
-	}
-	if !p.enter(r) {
-		r.abort()
-		return
-	}
-	r.run()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.open, r)
-}
-
-// enter notes an open association, unless there are too many or the port is
-// closed.
-func (p *publishedSCTP) enter(r *association) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.open == nil || len(p.open) >= maxAssociations {
-		return false
-	}
-	p.open[r] = struct{}{}
-	return true
-}
-
-// carry joins a client with the container, which sees the gateway: the kernel
-// delivers no SCTP packets to sockets under foreign addresses.
-func (p *publishedSCTP) carry(ctx context.Context, client *net.TCPConn) (*association, error) {
-	t, err := p.to()
-	if err != nil {
-		return nil, err
-	}
-	outer, err := newMessages(client)
-	if err != nil {
-		return nil, err
-	}
-	if err := outer.prepare(); err != nil {
-		return nil, err
-	}
-	conn, err := t.Bridge.DialSCTP(ctx, link.Local{Addr: netip.AddrPortFrom(t.Gateway, 0)}, t.Container)
-	if err != nil {
-		return nil, err
-	}
-	inner, err := newMessages(conn)
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return &association{inner: conn, outer: client, fromInner: inner, fromOuter: outer}, nil
 }
 
 // association joins a client's association with one to the container. There is
 // no half of one: when either ends, so does the other.
-type association struct {
-	inner, outer         *net.TCPConn
-	fromInner, fromOuter messages
-}
+type association struct{ outer *net.TCPConn }
 
-// run carries messages until either side ends, then ends both.
-func (a *association) run() {
+// abort breaks the client's side; carry does the rest.
+func (a *association) abort() { abortTCP(a.outer) }
+
+// carry carries messages until either side ends, then ends both. The container
+// sees the gateway: the kernel delivers no SCTP packets to sockets under
+// foreign addresses.
+func (a *association) carry(ctx context.Context, to Resolve) error {
+	defer a.abort() // unless it has ended well
+	t, err := to()
+	if err != nil {
+		return err
+	}
+	fromOuter, err := newMessages(a.outer)
+	if err != nil {
+		return err
+	}
+	if err := fromOuter.prepare(); err != nil {
+		return err
+	}
+	inner, err := t.Bridge.DialSCTP(ctx, link.Local{Addr: netip.AddrPortFrom(t.Gateway, 0)}, t.Container)
+	if err != nil {
+		return err
+	}
+	defer abortTCP(inner)
+	fromInner, err := newMessages(inner)
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 2)
-	go func() { done <- copyMessages(a.fromOuter, a.fromInner) }()
-	go func() { done <- copyMessages(a.fromInner, a.fromOuter) }()
+	go func() { done <- copyMessages(fromOuter, fromInner) }()
+	go func() { done <- copyMessages(fromInner, fromOuter) }()
 	if <-done != nil {
+		abortTCP(inner)
 		a.abort()
 	}
-	a.inner.Close() // what was sent is delivered
+	inner.Close() // what was sent is delivered
 	a.outer.Close()
 	<-done
-}
-
-func (a *association) abort() {
-	abortTCP(a.inner)
-	abortTCP(a.outer)
+	return nil
 }

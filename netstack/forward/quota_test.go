@@ -107,15 +107,7 @@ func TestFloodOfClientsLeavesOpenFiles(t *testing.T) {
 	n := newNetwork(t, EgressConfig{})
 	_, _, udp4 := serveNames(t, n)
 	at := netip.AddrPortFrom(netip.MustParseAddr(nstest.HostIPv4), publish(t, "udp", "0.0.0.0:0", n.target(udp4)).Port())
-	var limit unix.Rlimit
-	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	before := limit.Cur
-	setLimit := func(most uint64) {
-		limit.Cur = most
-		check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
-	}
-	setLimit(400)
-	t.Cleanup(func() { setLimit(before) })
+	limitFiles(t, 400)
 	for range 3 {
 		for range 100 { // as many as a socket of ordinary buffers holds
 			c, err := net.Dial("udp4", at.String())
@@ -131,6 +123,15 @@ func TestFloodOfClientsLeavesOpenFiles(t *testing.T) {
 	if n := descriptors.held[at.Addr()]; n < 100 || n > 150 {
 		t.Errorf("the flooder has %d open files of 300", n)
 	}
+}
+
+// limitFiles bounds the open files of the process until the test has ended.
+func limitFiles(t *testing.T, most uint64) {
+	t.Helper()
+	var before unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: before.Max}))
+	t.Cleanup(func() { check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before)) })
 }
 
 // A container that begins connections and completes none keeps no other from

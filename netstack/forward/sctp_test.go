@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/kelp-engine/kelp/netstack/link"
@@ -103,16 +104,67 @@ func TestPublishedSCTP(t *testing.T) {
 	}
 }
 
+// The associations of a published port count as open files, also those that the
+// container does not take up; a client has a share of what there is.
+func TestSCTPClientsCountAsOpenFiles(t *testing.T) {
+	n := newNetwork(t, EgressConfig{})
+	var server *net.TCPListener
+	err := n.container.Do(func() (err error) {
+		server, err = listenSCTP(netip.AddrPortFrom(container4, 9899))
+		return err
+	})
+	if errors.Is(err, link.ErrNoSCTP) {
+		t.Skip(err)
+	}
+	check(t, err)
+	defer server.Close()
+	at := publish(t, "sctp", nstest.HostIPv4+":0", n.target(netip.AddrPortFrom(container4, 9899)))
+	limitFiles(t, 400)
+	before := counted()
+	var clients []*net.TCPConn
+	for range 100 {
+		c, err := trySCTP(t, at)
+		if err == nil { // else its end was faster
+			clients = append(clients, c)
+		}
+	}
+	// Half of three quarters of 400, two for each.
+	waitCounted(t, before+150)
+	for _, c := range clients {
+		abortTCP(c)
+	}
+	waitCounted(t, before)
+}
+
+// waitCounted waits until so many descriptors are counted.
+func waitCounted(t *testing.T, want int64) {
+	t.Helper()
+	for begun := time.Now(); counted() != want; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("%d descriptors are counted, not %d", counted(), want)
+		}
+	}
+}
+
 func dialSCTP(t *testing.T, to netip.AddrPort) *net.TCPConn {
+	t.Helper()
+	c, err := trySCTP(t, to)
+	check(t, err)
+	return c
+}
+
+func trySCTP(t *testing.T, to netip.AddrPort) (*net.TCPConn, error) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
 	check(t, err)
-	check(t, link.PrepareSCTP(fd))
-	check(t, unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}))
-	check(t, unix.SetNonblock(fd, true))
 	f := os.NewFile(uintptr(fd), "client")
-	defer f.Close()
+	defer f.Close() // FileConn keeps a copy
+	check(t, link.PrepareSCTP(fd))
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
+		return nil, err
+	}
+	check(t, unix.SetNonblock(fd, true))
 	c, err := net.FileConn(f)
 	check(t, err)
-	return c.(*net.TCPConn)
+	return c.(*net.TCPConn), nil
 }
