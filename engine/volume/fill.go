@@ -18,7 +18,8 @@ import (
 
 // Directories beside a volume's data while it is filled. The copy is made in
 // one and, when it is whole, renamed to the other, from which everything
-// moves into place: a crash leaves either nothing of the copy or all of it.
+// moves into place: a crash, also of the machine, leaves either nothing of the
+// copy or all of it.
 const (
 	copying = "_copying"
 	copied  = "_copied"
@@ -45,10 +46,27 @@ func fill(dir, rootfs, target string) error {
 	case err != nil:
 		return errors.Join(err, os.RemoveAll(stage))
 	}
-	if err := os.Rename(stage, filepath.Join(dir, copied)); err != nil {
+	if err := promote(dir); err != nil {
 		return errors.Join(err, os.RemoveAll(stage))
 	}
 	return finishFill(dir)
+}
+
+// promote says durably that the copy in dir is whole. The file system is
+// written out at once, which takes less than file by file.
+func promote(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("cannot write the copy to the disk: %w", err)
+	}
+	if err := os.Rename(filepath.Join(dir, copying), filepath.Join(dir, copied)); err != nil {
+		return err
+	}
+	return d.Sync()
 }
 
 // copyInto copies what rootfs has at target into dst, an empty directory that
@@ -102,6 +120,9 @@ func finishFill(dir string) error {
 		}
 	}
 	if err := takeAfter(data, from); err != nil {
+		return err
+	}
+	if err := data.Sync(); err != nil { // before the stage goes, which may still have it all
 		return err
 	}
 	return os.RemoveAll(stage)
