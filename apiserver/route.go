@@ -50,12 +50,16 @@ func routes() []route {
 func (s *Server) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
+		begun := false // perhaps
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
 				slog.Error("a request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				if begun {
+					panic(http.ErrAbortHandler)
+				}
 				writeError(w, r, fault.Internal("kelp failed on this request (a bug): %v", p))
 			}
 		}()
@@ -66,6 +70,7 @@ func (s *Server) serve(rt route) http.HandlerFunc {
 		}
 		resp, err := rt.handle(s, r.Context(), req)
 		if err == nil {
+			begun = true
 			err = resp.write(w, r)
 		}
 		if err != nil {
