@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -42,6 +43,8 @@ type archive struct {
 	// that several images share.
 	links map[string]string
 	kept  int64 // bytes of documents and names
+	// rootFS says that it looks like a root file system.
+	rootFS bool
 
 	group  *errgroup.Group // unpacks compressed layers
 	mu     sync.Mutex      // of layers and staged, while group is at work
@@ -74,9 +77,17 @@ func readArchive(ctx context.Context, store *image.Store, r io.Reader, note func
 		err = werr // what broke first
 	}
 	if err != nil {
-		return nil, errors.Join(err, a.close())
+		return nil, errors.Join(a.explain(err), a.close())
 	}
 	return a, nil
+}
+
+// explain says what else than an image the archive may be.
+func (a *archive) explain(err error) error {
+	if a.rootFS && errdefs.IsInvalidArgument(err) {
+		return fault.InvalidArgument("%w", err).WithHint("a root file system, which this seems to be, becomes an image with 'docker import'")
+	}
+	return err
 }
 
 func (a *archive) readEntries(ctx context.Context, plain io.Reader, note func(string, int64) func(io.Reader) io.Reader) error {
@@ -118,16 +129,16 @@ func (a *archive) addEntry(ctx context.Context, hdr *tar.Header, r io.Reader, no
 	if err != nil {
 		return err
 	}
+	a.rootFS = a.rootFS || name == "etc"
 	if a.kept += int64(len(hdr.Name) + len(hdr.Linkname)); a.kept > maxArchiveDocuments {
 		return fault.InvalidArgument("invalid image archive: its names are too long")
 	}
 	switch hdr.Typeflag {
 	case tar.TypeSymlink:
 		target, err := archivePath(path.Join(path.Dir(name), hdr.Linkname))
-		if err != nil || path.IsAbs(hdr.Linkname) {
-			return fault.InvalidArgument("invalid image archive: the link %q leads out of it", hdr.Name)
+		if err == nil && !path.IsAbs(hdr.Linkname) { // else it leads to nothing
+			a.links[name] = target
 		}
-		a.links[name] = target
 	case tar.TypeLink:
 		target, err := archivePath(hdr.Linkname)
 		if err != nil {

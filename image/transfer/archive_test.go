@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"go.podman.io/storage"
 	"golang.org/x/sys/unix"
 
+	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/image"
 	"github.com/kelp-engine/kelp/test/images"
 )
@@ -174,6 +176,34 @@ func TestLoadLongNames(t *testing.T) {
 	err := m.Load(t.Context(), bytes.NewReader(bytes.Repeat(b.Bytes(), 80)), LoadOptions{}, func(jsonstream.Message) {})
 	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "names are too long") {
 		t.Errorf("70 MiB of names give %v", err)
+	}
+}
+
+// What `docker export` writes is no image; who loads it is told what to do.
+func TestLoadRootFS(t *testing.T) {
+	m, _ := newManager(t)
+	for name, more := range map[string]int{"": 0, "with many files": maxArchiveEntries} {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		headers := []tar.Header{
+			{Typeflag: tar.TypeDir, Name: "bin/", Mode: 0o755},
+			{Typeflag: tar.TypeSymlink, Name: "bin/sh", Linkname: "/bin/busybox"},
+			{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755},
+			{Typeflag: tar.TypeSymlink, Name: "etc/mtab", Linkname: "../proc/mounts"},
+		}
+		headers = append(headers, slices.Repeat([]tar.Header{{Typeflag: tar.TypeReg, Name: "usr/x"}}, more)...)
+		for _, h := range headers {
+			if err := w.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		err := m.Load(t.Context(), &b, LoadOptions{}, func(jsonstream.Message) {})
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(fault.HintOf(err), "docker import") {
+			t.Errorf("a root file system %s: %v", name, err)
+		}
 	}
 }
 

@@ -100,7 +100,7 @@ func (a *archive) images(platforms []ocispec.Platform) ([]loadable, error) {
 	} else if _, ok := a.documents["index.json"]; ok {
 		images, err = a.ociImages(platforms)
 	} else {
-		return nil, invalidArchive(errNoImage)
+		return nil, a.explain(invalidArchive(errNoImage))
 	}
 	if err != nil || len(platforms) == 0 {
 		return images, err
