@@ -156,7 +156,7 @@ func TestParsePrecedence(t *testing.T) {
 			return nil, errors.New("No such container: " + ref)
 		}
 		return []Point{
-			{Type: "volume", Target: "/shared", Name: "theirs", Anonymous: true},
+			{Type: "volume", Target: "/shared", Name: "theirs", Mode: "z", Anonymous: true},
 			{Type: "bind", Target: "/own", Source: "/theirs"},
 			{Type: "tmpfs", Target: "/tmpfs"},
 		}, nil
@@ -171,8 +171,29 @@ func TestParsePrecedence(t *testing.T) {
 	if got := targets(points); !slices.Equal(got, want) {
 		t.Errorf("points: %q, want %q", got, want)
 	}
-	if !points[2].ReadOnly || !points[2].NoCopy {
+	if !points[2].ReadOnly || !points[2].NoCopy || points[2].Mode != "" {
 		t.Errorf("volumes-from :ro gives %+v", points[2])
+	}
+}
+
+// Docker shows the mode z for volumes that a client names in Binds or Mounts
+// with no mode of their own, and for no other mount.
+func TestParseModes(t *testing.T) {
+	points, err := Parse(&container.Config{Volumes: map[string]struct{}{"/1": {}}}, &container.HostConfig{
+		Binds: []string{"/h:/2", "data:/3", "data:/4:nocopy", "/5"},
+		Mounts: []mount.Mount{
+			{Type: "volume", Source: "data", Target: "/6"}, {Type: "volume", Target: "/7"}, {Type: "bind", Source: "/h", Target: "/8"},
+		},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var modes []string
+	for _, p := range points {
+		modes = append(modes, p.API().Mode)
+	}
+	if want := []string{"", "", "z", "nocopy", "z", "z", "z", ""}; !slices.Equal(modes, want) {
+		t.Errorf("modes %q, want %q", modes, want)
 	}
 }
 

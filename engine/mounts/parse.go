@@ -47,6 +47,9 @@ func Parse(c *container.Config, hc *container.HostConfig, from Source) ([]Point,
 	return list, nil
 }
 
+// sharedLabel is the mode that Docker shows for a volume without another.
+const sharedLabel = "z"
+
 // ownPoints are what the client names for this container, each target once.
 func ownPoints(hc *container.HostConfig) (map[string]Point, error) {
 	points := map[string]Point{}
@@ -56,6 +59,9 @@ func ownPoints(hc *container.HostConfig) (map[string]Point, error) {
 		}
 		if _, taken := points[p.Target]; taken {
 			return fault.InvalidArgument("Duplicate mount point: %s", p.Target)
+		}
+		if p.Type == mount.TypeVolume && p.Mode == "" {
+			p.Mode = sharedLabel
 		}
 		points[p.Target] = p
 		return nil
@@ -109,7 +115,7 @@ func parseVolumesFrom(spec string, from Source) ([]Point, error) {
 		if hasMode(mode, "ro") {
 			p.ReadOnly = true
 		}
-		p.Create, p.NoCopy = false, true
+		p.Create, p.NoCopy, p.Mode = false, true, ""
 		out = append(out, p)
 	}
 	return out, nil
