@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kelp-engine/kelp/netstack/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,7 +55,7 @@ func listenOptions(host string) func(network, address string, c syscall.RawConn)
 		ctl := c.Control(func(fd uintptr) {
 			if strings.HasPrefix(network, "tcp") {
 				beginLocal(int(fd), host)
-				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+				_ = link.PassOn(int(fd))
 				keepAlive(int(fd))
 			}
 			if strings.HasSuffix(network, "6") {

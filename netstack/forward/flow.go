@@ -12,8 +12,7 @@ const (
 	// turnSize is how much one direction of a flow may move before others
 	// have their turn.
 	turnSize = 4 << 20
-	// shortRead is when a socket that gave less than was asked for has no
-	// more; above, the pipe may just have been full. It is no more than any
+	// shortRead is what is copied rather than spliced. It is no more than any
 	// empty pipe takes.
 	shortRead = 4 << 10
 )
@@ -51,8 +50,11 @@ type flowEnd struct {
 	through bool
 	// bulk says that the last read brought much.
 	bulk bool
-	pipe *pipe // nil while there is nothing in it
-	held int   // bytes in the pipe
+	// urgent says that there was urgent data, before which reads stop though
+	// there is more, and which splice does not pass at all.
+	urgent bool
+	pipe   *pipe // nil while there is nothing in it
+	held   int   // bytes in the pipe
 }
 
 // startFlow carries data between two sockets, which it owns from now on. ended
@@ -67,7 +69,7 @@ func (p *pump) startFlow(innerFD, outerFD int, patience time.Duration, ended fun
 	}
 	f.ends[outer].writable = true // else it will say so
 	if f.connecting {
-		f.expiry = time.AfterFunc(patience, f.abort)
+		f.expiry = time.AfterFunc(patience, func() { p.post(f.expire) })
 	}
 	return f
 }
@@ -92,6 +94,7 @@ func (e *flowEnd) ready(events uint32) {
 	e.readable = e.readable || events&(unix.EPOLLIN|unix.EPOLLRDHUP|broken) != 0
 	e.writable = e.writable || events&(unix.EPOLLOUT|broken) != 0
 	e.last = e.last || events&(unix.EPOLLRDHUP|broken) != 0
+	e.urgent = e.urgent || events&unix.EPOLLPRI != 0
 	if f.connecting {
 		if e != &f.ends[inner] || !e.writable {
 			return
@@ -139,7 +142,7 @@ func (f *flow) move(src, dst *flowEnd) (more bool, err error) {
 			return true, nil
 		}
 		if src.held == 0 {
-			if !src.readable {
+			if !src.readable || src.urgent && !dst.writable {
 				return false, nil
 			}
 			n, err := src.fill(dst)
@@ -179,7 +182,7 @@ func (f *flow) move(src, dst *flowEnd) (more bool, err error) {
 // fill takes what the socket has: a little goes to dst at once, which is
 // cheaper than a pipe, more into a pipe. It returns how much has gone to dst.
 func (e *flowEnd) fill(dst *flowEnd) (sent int, err error) {
-	if !e.bulk && dst.writable {
+	if dst.writable && (!e.bulk || e.urgent) {
 		return e.pass(dst)
 	}
 	if err := e.needPipe(); err != nil {
@@ -189,8 +192,9 @@ func (e *flowEnd) fill(dst *flowEnd) (sent int, err error) {
 	if err != nil {
 		err = os.NewSyscallError("splice", err)
 	}
-	e.held = max(n, 0)
-	return 0, e.took(n, shortRead, err)
+	// Little may be all that there was, or a pipe full of small pieces.
+	e.held, e.bulk = max(n, 0), n >= shortRead
+	return 0, e.took(n, err)
 }
 
 // pass gives a little on to dst.
@@ -200,8 +204,12 @@ func (e *flowEnd) pass(dst *flowEnd) (sent int, err error) {
 	if err != nil {
 		err = os.NewSyscallError("read", err)
 	}
-	if err := e.took(n, len(p), err); n <= 0 || err != nil {
+	if err := e.took(n, err); n <= 0 || err != nil {
 		return 0, err
+	}
+	if e.bulk = n == len(p); !e.bulk && !e.last && !e.urgent {
+		e.readable = false // what comes later makes an event of its own
+		e.letGo()
 	}
 	// With the end of the stream on its way its last data can go with it.
 	sent, err = send(dst.fd, p[:n], e.last)
@@ -221,27 +229,17 @@ func (e *flowEnd) pass(dst *flowEnd) (sent int, err error) {
 	return sent, os.NewSyscallError("write", err)
 }
 
-// took judges by how much a read brought, and whether it was less than enough,
-// what there is still to read.
-func (e *flowEnd) took(n, enough int, err error) error {
+// took judges by what a read brought whether there is more to read.
+func (e *flowEnd) took(n int, err error) error {
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		e.readable = false
 		e.letGo()
-		return nil
 	case err != nil:
 		return err
 	case n == 0:
 		e.through = true
 		e.letGo()
-		return nil
-	}
-	e.bulk = n >= enough
-	if !e.bulk && !e.last {
-		e.readable = false // what comes later makes an event of its own
-		if e.held == 0 {
-			e.letGo()
-		}
 	}
 	return nil
 }
@@ -264,6 +262,13 @@ func (e *flowEnd) letGo() {
 
 // abort breaks both connections soon. Any goroutine may call it.
 func (f *flow) abort() { f.pump.post(f.reset) }
+
+// expire ends a flow whose inner end takes too long to connect.
+func (f *flow) expire() {
+	if f.connecting {
+		f.reset()
+	}
+}
 
 // reset breaks both connections, so that both far ends notice at once.
 func (f *flow) reset() {

@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/kelp-engine/kelp/netstack/link"
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -66,7 +65,7 @@ func (t *tcpFlows) acceptTransparent(ctx context.Context, a netip.Addr) (*accept
 func transparent(network, _ string, c syscall.RawConn) error {
 	var err error
 	ctl := c.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		_ = link.PassOn(int(fd))
 		keepAlive(int(fd))
 		err = link.SetTransparent(int(fd), network[len(network)-1] == '6')
 	})

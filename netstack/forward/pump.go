@@ -51,7 +51,7 @@ type slot struct {
 
 const (
 	wakeSlot    = 0
-	socketEvent = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+	socketEvent = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 )
 
 // pumps are started on first use and stay.

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -69,8 +70,8 @@ func ConnectTCP(from Local, to netip.AddrPort, prepare func(fd int)) (fd int, er
 }
 
 func beginTCP(fd int, from Local, to netip.AddrPort, prepare func(fd int)) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-		return os.NewSyscallError("setsockopt TCP_NODELAY", err)
+	if err := PassOn(fd); err != nil {
+		return err
 	}
 	if prepare != nil {
 		prepare(fd)
@@ -79,4 +80,13 @@ func beginTCP(fd int, from Local, to netip.AddrPort, prepare func(fd int)) error
 		return err
 	}
 	return beginConnect(fd, to)
+}
+
+// PassOn sets up a TCP socket, or what a listener accepts, of which all is
+// carried on: at once, and with urgent data among the rest.
+func PassOn(fd int) error {
+	return os.NewSyscallError("setsockopt", errors.Join(
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1),
+	))
 }
