@@ -91,7 +91,8 @@ func TestSmallPieces(t *testing.T) {
 func expect(t *testing.T, from interface {
 	io.Reader
 	SetReadDeadline(time.Time) error
-}, sent []byte) {
+}, sent []byte,
+) {
 	t.Helper()
 	check(t, from.SetReadDeadline(time.Now().Add(10*time.Second)))
 	got := make([]byte, len(sent))

@@ -39,6 +39,9 @@ type Kelp struct {
 	ended  chan struct{} // closed when daemon has ended
 	before *snapshot     // taken when the keeper of userNS was idle
 	userNS string
+	// held is userNS: while it is open, no other user namespace, such as that of
+	// another test's container, gets the same name.
+	held   *os.File
 	cgroup *os.File // that the daemon is started in, nil for none
 
 	answers *Answers // nil: they are not looked at
@@ -299,6 +302,7 @@ func (k *Kelp) Close() error {
 		<-k.ended
 	}
 	err := k.gone(context.Background())
+	k.held.Close()
 	if k.cgroup != nil {
 		removeCgroup(k.cgroup)
 	}

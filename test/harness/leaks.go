@@ -94,11 +94,17 @@ func (k *Kelp) observe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", s.KeeperPID))
+	path := fmt.Sprintf("/proc/%d/ns/user", s.KeeperPID)
+	ns, err := os.Readlink(path)
 	if err != nil || ns == k.userNS {
 		return err
 	}
-	k.userNS = ns
+	held, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	k.held.Close()
+	k.userNS, k.held = ns, held
 	k.before, err = takeSnapshot(s.KeeperPID)
 	return err
 }
