@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -45,6 +46,9 @@ func (d *Defaults) Check() error {
 		bits := p.Base.Addr().BitLen()
 		if !p.Base.IsValid() || p.Base != p.Base.Masked() || p.Size < p.Base.Bits() || p.Size > bits-2 {
 			return fault.InvalidArgument("invalid default-address-pools: base %s cannot be cut into subnets of size %d", p.Base, p.Size)
+		}
+		if err := checkPlace(p.Base); err != nil {
+			return fmt.Errorf("invalid default-address-pools: %w", err)
 		}
 	}
 	for driver, options := range d.Options {

@@ -197,6 +197,8 @@ func TestCreate(t *testing.T) {
 		{"gateway outside", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24"), Gateway: netip.MustParseAddr("10.8.0.1")}}}}, "doesn't contain", false},
 		{"range outside", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/24"), IPRange: prefix("10.8.0.0/28")}}}}, "doesn't contain", false},
 		{"loopback", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("127.0.0.0/8")}}}}, "invalid subnet", false},
+		{"the way out", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("169.254.255.128/25")}}}}, "containers cannot have addresses of 169.254.255.0/24", false},
+		{"around loopback", network.CreateRequest{Name: "reef", EnableIPv6: new(true), IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("::/64")}}}}, "containers cannot have addresses of ::1/128", false},
 		{"too small", network.CreateRequest{Name: "reef", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: prefix("10.9.0.0/31")}}}}, "invalid subnet", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

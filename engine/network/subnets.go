@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/engine/keeper"
 )
 
 // chooseSubnets fills in the network's subnets and gateways. The warnings are
@@ -88,8 +89,11 @@ func (r *Record) addSubnet(c network.IPAMConfig) error {
 		return nil // Docker leaves out what the network does not use
 	case r.hasFamily(ipv6):
 		return fault.InvalidArgument("%s driver doesn't support multiple subnets: %s is one of its address family too many", r.Driver, c.Subnet)
-	case c.Subnet.Addr().IsLoopback() || c.Subnet.Addr().IsMulticast() || c.Subnet.Bits() == 0 || c.Subnet.Addr().BitLen()-c.Subnet.Bits() < 2:
+	case c.Subnet.Addr().BitLen()-c.Subnet.Bits() < 2:
 		return fault.InvalidArgument("invalid network config:\ninvalid subnet %s: there are no addresses for containers in it", c.Subnet)
+	}
+	if err := checkPlace(c.Subnet); err != nil {
+		return fmt.Errorf("invalid network config:\n%w", err)
 	}
 	for what, a := range named(c) {
 		if !c.Subnet.Contains(a) {
@@ -106,6 +110,28 @@ func (r *Record) addSubnet(c network.IPAMConfig) error {
 		return fault.InvalidArgument("invalid network config:\ninvalid ip-range %s: parent subnet %s doesn't contain ip-range", c.IPRange, c.Subnet)
 	}
 	r.IPAM.Config = append(r.IPAM.Config, c)
+	return nil
+}
+
+// notForContainers are addresses that mean something else in the namespace of
+// each network.
+var notForContainers = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("224.0.0.0/4"),
+	netip.PrefixFrom(keeper.HostGateway4, 24).Masked(), // with the way out
+	netip.MustParsePrefix("::1/128"),
+	netip.MustParsePrefix("ff00::/8"),
+	netip.PrefixFrom(keeper.HostGateway6, 128),
+}
+
+// checkPlace refuses a subnet of addresses that containers cannot have.
+func checkPlace(subnet netip.Prefix) error {
+	for _, p := range notForContainers {
+		if p.Overlaps(subnet) {
+			return fault.InvalidArgument("invalid subnet %s: containers cannot have addresses of %s", subnet, p)
+		}
+	}
 	return nil
 }
 
