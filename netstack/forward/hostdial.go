@@ -38,6 +38,8 @@ func (d *hostDial) start() {
 	d.fd, err = link.ConnectTCP(link.Local{}, d.to, func(fd int) {
 		beginLocal(fd, d.flows.congestion)
 		keepAlive(fd)
+		// Its port may still be published, also while the connection lingers.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	})
 	if err != nil {
 		d.flows.answer(d, err)

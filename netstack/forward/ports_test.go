@@ -3,7 +3,10 @@ package forward
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -100,4 +103,34 @@ func (n *testNetwork) exchange(t *testing.T, network, to string) (net.Conn, erro
 	}
 	_, err = c.Read(make([]byte, 4))
 	return c, err
+}
+
+// A port of the host from which a container's connection leaves, or has left,
+// can still be published.
+func TestPortsOfConnectionsCanBePublished(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		for _, host := range []string{nstest.HostIPv4, nstest.HostIPv6} {
+			l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+			check(t, err)
+			defer l.Close()
+			c, err := n.dial("tcp", l.Addr().String())
+			check(t, err)
+			defer c.Close()
+			server, err := l.Accept()
+			check(t, err)
+			defer server.Close()
+			from := server.RemoteAddr().(*net.TCPAddr).AddrPort()
+			to := n.target(netip.AddrPortFrom(container4, 80))
+			open, _, err := Publish("tcp", from, to, slog.New(slog.DiscardHandler))
+			check(t, err)
+			check(t, open.Close())
+			c.Close() // it closes first, so the host's end lingers
+			server.SetReadDeadline(time.Now().Add(time.Minute))
+			if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+				t.Fatal(err)
+			}
+			server.Close()
+			publish(t, "tcp", from.String(), to)
+		}
+	})
 }
