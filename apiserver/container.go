@@ -23,7 +23,6 @@ var containerRoutes = []route{
 	{"POST", "/containers/{ref}/unpause", (*Server).containerUnpause},
 	{"POST", "/containers/{ref}/wait", (*Server).containerWait},
 	{"DELETE", "/containers/{ref}", (*Server).containerRemove},
-	{"DELETE", "/containers/{ref}/{alias}", (*Server).linkRemove},
 }
 
 // containerCreate serves POST /containers/create.
@@ -139,11 +138,6 @@ func (s *Server) containerRemove(ctx context.Context, r *request) (response, err
 		Volumes: r.flag("v"),
 		Link:    r.flag("link"),
 	})
-}
-
-// linkRemove serves DELETE /containers/{ref}/{alias}, as Docker calls links.
-func (s *Server) linkRemove(ctx context.Context, r *request) (response, error) {
-	return noContent, s.engine.Containers.Remove(ctx, r.ref()+"/"+r.vars["alias"], container.RemoveOptions{Link: r.flag("link")})
 }
 
 // containerWait serves POST /containers/{ref}/wait. From 1.30 on the header

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -62,14 +63,18 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// linkable is the variable {ref} of containers, which the names of links mean,
+// too: CONTAINER/ALIAS.
+const linkable = "/containers/{ref:[^/]+(?:/[^/]+)?}"
+
 // handler routes every row of routes, with and without a version prefix.
 func (s *Server) handler() http.Handler {
 	m := mux.NewRouter()
 	m.UseEncodedPath().SkipClean(true)
 	for _, r := range routes() {
-		h := s.serve(r)
-		m.Methods(r.method).Path("/v{version:[0-9]+[.][0-9]+}" + r.path).Handler(h)
-		m.Methods(r.method).Path(r.path).Handler(h)
+		h, path := s.serve(r), strings.Replace(r.path, "/containers/{ref}", linkable, 1)
+		m.Methods(r.method).Path("/v{version:[0-9]+[.][0-9]+}" + path).Handler(h)
+		m.Methods(r.method).Path(path).Handler(h)
 	}
 	m.NotFoundHandler = http.HandlerFunc(s.noRoute)
 	m.MethodNotAllowedHandler = m.NotFoundHandler

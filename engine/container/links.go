@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/spec"
 )
@@ -58,6 +59,20 @@ func (g links) names() map[string][]string {
 	return all
 }
 
+// find returns the container that a link leads to, by one link only: there
+// may be circles.
+func (g links) find(parent, alias string) (*Container, error) {
+	p, err := findPlain(g.registry, parent)
+	if err == nil && p.Snapshot().HostConfig.NetworkMode.IsBridge() {
+		for _, text := range p.Snapshot().HostConfig.Links {
+			if name, a := spec.SplitLink(text); a == alias {
+				return findPlain(g.registry, name)
+			}
+		}
+	}
+	return nil, noSuch(parent + "/" + alias)
+}
+
 // UpdateLinks sets the line of a container in the hosts files of those that
 // are linked to it.
 func (e *etcFiles) UpdateLinks(id string, line func(alias string) string) error {
@@ -105,35 +120,61 @@ func (g links) remove(ctx context.Context, ref string, files *etcFiles) error {
 		return err
 	}
 	defer release()
-	h := *parent.Snapshot().HostConfig
 	isIt := func(text string) bool {
 		_, a := spec.SplitLink(text)
 		return a == alias
 	}
-	if !h.NetworkMode.IsBridge() || !slices.ContainsFunc(h.Links, isIt) {
+	if h := parent.Snapshot().HostConfig; !h.NetworkMode.IsBridge() || !slices.ContainsFunc(h.Links, isIt) {
 		return noSuch(ref)
 	}
-	h.Links = slices.DeleteFunc(slices.Clone(h.Links), isIt)
-	if err := g.change(parent, power, func(r *Record) { r.HostConfig = &h }); err != nil {
+	err = g.edit(parent, func(text string) string {
+		if isIt(text) {
+			return ""
+		}
+		return text
+	})
+	if err != nil {
 		return err
 	}
 	return files.setLink(link{parent, alias}, "")
 }
 
-// rename has the links to a container follow its new name.
-func (g links) rename(to []link, old, now string) error {
-	var errs []error
-	for _, l := range to {
-		errs = append(errs, g.change(l.parent, power, func(r *Record) {
-			h := *r.HostConfig
-			h.Links = slices.Clone(h.Links)
-			for i, text := range h.Links {
-				if name, alias := spec.SplitLink(text); name == old {
-					h.Links[i] = now + ":" + alias
-				}
-			}
-			r.HostConfig = &h
-		}))
+// follow has the links to a container that was renamed follow it. The engine
+// may die between any two of their records: then Recover does it.
+func (g links) follow(c *Container) error {
+	r := c.Snapshot()
+	if r.FormerName == "" {
+		return nil
 	}
-	return errors.Join(errs...)
+	for _, l := range g.all()[c.id] {
+		err := g.edit(l.parent, func(text string) string {
+			if name, alias := spec.SplitLink(text); name == r.FormerName {
+				return r.Name + ":" + alias
+			}
+			return text
+		})
+		if err != nil {
+			return err
+		}
+		crashpoint.Hit("container.rename.followed")
+	}
+	if err := g.change(c, power, func(next *Record) { next.FormerName = "" }); err != nil {
+		return err
+	}
+	g.unreserve(c.id, r.FormerName)
+	return nil
+}
+
+// edit replaces each link of a container by what f makes of it; "" removes it.
+func (g links) edit(parent *Container, f func(text string) string) error {
+	return g.change(parent, power, func(r *Record) {
+		h := *r.HostConfig
+		h.Links = nil
+		for _, text := range r.HostConfig.Links {
+			if text = f(text); text != "" {
+				h.Links = append(h.Links, text)
+			}
+		}
+		r.HostConfig = &h
+	})
 }

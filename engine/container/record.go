@@ -45,9 +45,11 @@ func (s State) atRest() bool {
 // Record is all that is known of a container, as it lies on disk. A Record
 // that others can see is never changed: changes make a new one.
 type Record struct {
-	ID      string    `json:"id"`
-	Name    string    `json:"name"` // without Docker's leading slash
-	Created time.Time `json:"created"`
+	ID   string `json:"id"`
+	Name string `json:"name"` // without Docker's leading slash
+	// FormerName is what links may still call the container; it stays taken.
+	FormerName string    `json:"former_name,omitempty"`
+	Created    time.Time `json:"created"`
 	// Image is the image's Id; Config.Image is what the client called it.
 	Image string `json:"image"`
 	// Config is the client's merged with the image's.

@@ -43,6 +43,9 @@ func (m *Manager) Recover(ctx context.Context, boot bool) error {
 	if err := m.o.VolumeUse.Sweep(); err != nil {
 		return err
 	}
+	for _, c := range m.All() {
+		logFailure(c.Snapshot(), "rename the links", links{m.registry}.follow(c))
+	}
 	for id, r := range docs {
 		if r.State == Creating {
 			logFailure(r, "remove the half-made remains", errors.Join(m.o.discard(ctx, r, true), m.erase(r)))

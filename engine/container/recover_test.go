@@ -203,3 +203,40 @@ func TestGoldenRecord(t *testing.T) {
 		t.Errorf("%+v\n%+v", i, i.State)
 	}
 }
+
+// An engine may die when a container is renamed and the links to it are not.
+func TestRecoverRenamesLinks(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(false)
+	id := w.create(m, "db", nil)
+	linked := func(r *container.CreateRequest) {
+		r.HostConfig.NetworkMode = "bridge"
+		r.HostConfig.Links = []string{"db:data"}
+	}
+	parents := []string{w.create(m, "p1", linked), w.create(m, "p2", linked)}
+	c, err := m.Find(id)
+	w.check(err)
+	w.check(m.Close())
+	w.check(m.change(c, power, func(r *Record) { r.Name, r.FormerName = "store", "db" }))
+
+	m = w.manager(false)
+	for _, p := range parents {
+		if l := w.onDisk(p).HostConfig.Links; len(l) != 1 || l[0] != "store:data" {
+			t.Errorf("links on disk: %q", l)
+		}
+	}
+	if r := w.onDisk(id); r.FormerName != "" {
+		t.Errorf("on disk it still has the name %q", r.FormerName)
+	}
+	for _, ref := range []string{"p1/data", "store"} {
+		if c, err := m.Find(ref); err != nil || c.id != id {
+			t.Errorf("%s is %v, %v", ref, c, err)
+		}
+	}
+	w.create(m, "db", nil) // free again
+	w.check(m.Rename(t.Context(), "store", "third"))
+	if l := w.onDisk(parents[0]).HostConfig.Links; l[0] != "third:data" {
+		t.Errorf("links after another rename: %q", l)
+	}
+	w.create(m, "store", nil)
+}

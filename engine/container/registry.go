@@ -35,11 +35,20 @@ func newRegistry(dir string, p Publisher) (*registry, error) {
 	return &registry{store: store, events: p, byID: map[string]*Container{}, names: map[string]string{}}, nil
 }
 
-// Find returns the container with the given id, name, or unique start of an id.
+// Find returns the container with the given id, name, or unique start of an
+// id, or that a link CONTAINER/ALIAS leads to.
 func (g *registry) Find(ref string) (*Container, error) {
 	if ref == "" {
 		return nil, fault.InvalidArgument("container name or ID cannot be empty")
 	}
+	if parent, alias, ok := strings.Cut(strings.TrimPrefix(ref, "/"), "/"); ok {
+		return links{g}.find(parent, alias)
+	}
+	return findPlain(g, ref)
+}
+
+// findPlain is Find without links.
+func findPlain(g *registry, ref string) (*Container, error) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if c := g.byID[ref]; c != nil {
@@ -86,7 +95,11 @@ func (g *registry) add(c *Container) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.byID[c.id] = c
-	g.names[c.Snapshot().Name] = c.id
+	r := c.Snapshot()
+	g.names[r.Name] = c.id
+	if r.FormerName != "" {
+		g.names[r.FormerName] = c.id
+	}
 }
 
 // drop takes a removed container out.
@@ -94,8 +107,11 @@ func (g *registry) drop(c *Container) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.byID, c.id)
-	if name := c.Snapshot().Name; g.names[name] == c.id {
-		delete(g.names, name)
+	r := c.Snapshot()
+	for _, name := range []string{r.Name, r.FormerName} {
+		if g.names[name] == c.id {
+			delete(g.names, name)
+		}
 	}
 }
 

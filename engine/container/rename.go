@@ -31,17 +31,28 @@ func (m *Manager) Rename(ctx context.Context, ref, name string) error {
 	if name == old {
 		return fault.InvalidArgument("Renaming a container with the same name as its current name")
 	}
+	if err := (links{m.registry}).follow(c); err != nil { // a rename before this one
+		return err
+	}
 	if _, err := m.reserve(c.id, name); err != nil {
 		return err
 	}
-	linked := links{m.registry}.all()[c.id]
-	if err := m.change(c, power, func(r *Record) { r.Name = name }); err != nil {
+	linked := len(links{m.registry}.all()[c.id]) > 0
+	err = m.change(c, power, func(r *Record) {
+		if r.Name = name; linked {
+			r.FormerName = old
+		}
+	})
+	if err != nil {
 		m.unreserve(c.id, name)
 		return err
 	}
 	crashpoint.Hit("container.rename.saved")
-	m.unreserve(c.id, old)
-	logFailure(c.Snapshot(), "rename the links", links{m.registry}.rename(linked, old, name))
+	if linked {
+		logFailure(c.Snapshot(), "rename the links", links{m.registry}.follow(c))
+	} else {
+		m.unreserve(c.id, old)
+	}
 	logFailure(c.Snapshot(), "rename the endpoints", m.o.Networks.Renamed(context.WithoutCancel(ctx), c.Snapshot()))
 	m.publish(c.Snapshot(), events.ActionRename, "oldName", old)
 	return nil

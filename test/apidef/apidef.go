@@ -173,14 +173,14 @@ func (o *Operation) literal() int {
 func isVariable(segment string) bool { return strings.HasPrefix(segment, "{") }
 
 // matches says whether a path is one of a pattern; names of images and
-// plugins may have slashes.
+// plugins may have slashes, and so have those of links, which mean containers.
 func matches(pattern, path []string) bool {
 	switch {
 	case len(pattern) == 0:
 		return len(path) == 0
 	case len(path) == 0:
 		return false
-	case pattern[0] == "{name}":
+	case pattern[0] == "{name}", pattern[0] == "{id}":
 		return slices.ContainsFunc(indexes(len(path)), func(i int) bool { return matches(pattern[1:], path[i+1:]) })
 	case !isVariable(pattern[0]) && pattern[0] != path[0]:
 		return false

@@ -176,8 +176,7 @@ func (o *Operation) CheckStatus(status int) string {
 var extra = []string{
 	"POST /grpc", "POST /build/cancel", // the client's build, besides /session
 	"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints", "DELETE /containers/{id}/checkpoints/{checkpoint}", // experimental
-	"DELETE /containers/{id}/{alias}", // docker rm --link
-	"GET /networks/",                  // as old clients ask
+	"GET /networks/", // as old clients ask
 	"OPTIONS /",
 }
 
