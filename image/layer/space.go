@@ -1,13 +1,13 @@
 package layer
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
+	"github.com/kelp-engine/kelp/userns/reserve"
 )
 
 // spaceCheck refuses to fill the file system of dir: it asks before a large
@@ -41,7 +41,7 @@ func (s *spaceCheck) want(size int64) error {
 
 // SpaceError says in words that the disk is full.
 func SpaceError(dir string, err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if reserve.IsFull(err) {
 		return noSpace(dir, err.Error())
 	}
 	return err

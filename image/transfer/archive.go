@@ -16,11 +16,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/image"
 	"github.com/kelp-engine/kelp/image/layer"
+	"github.com/kelp-engine/kelp/userns/reserve"
 )
 
 // Bounds of an image archive.
@@ -249,7 +249,7 @@ func (a *archive) addLayer(ctx context.Context, name string, r *bufio.Reader) er
 // notTheLayers says whether it is no fault of a layer's that it was not
 // unpacked.
 func notTheLayers(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, unix.ENOSPC)
+	return ctx.Err() != nil || reserve.IsFull(err)
 }
 
 // keepLayer notes what became of a layer. That it cannot be unpacked is an

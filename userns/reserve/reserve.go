@@ -65,7 +65,7 @@ func (r Reserve) Removing(remove func() error) error {
 func IsFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // Room says whether there is space for a start, for which it gives back what
-// was set aside. A file system that does not count its blocks has space.
+// was set aside. Where that cannot be told there is.
 func (r Reserve) Room() bool {
 	if !r.tight() {
 		return true
@@ -76,8 +76,18 @@ func (r Reserve) Room() bool {
 	return !r.tight()
 }
 
+// tight says whether less than a start's needs can be written. A quota is
+// found out only by trying, which an NFS server may not know how to do.
 func (r Reserve) tight() bool {
+	dir := filepath.Dir(r.path)
 	var st unix.Statfs_t
-	err := unix.Statfs(filepath.Dir(r.path), &st)
-	return err == nil && st.Blocks > 0 && st.Bavail*uint64(st.Bsize) < least
+	if err := unix.Statfs(dir, &st); err == nil && st.Blocks > 0 && st.Bavail*uint64(st.Bsize) < least {
+		return true
+	}
+	nameless, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return IsFull(err)
+	}
+	defer unix.Close(nameless)
+	return IsFull(unix.Fallocate(nameless, 0, 0, least))
 }
