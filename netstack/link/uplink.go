@@ -158,7 +158,7 @@ func (u *Uplink) route() error {
 }
 
 // openSocket opens the packet socket on the outer end.
-func (u *Uplink) openSocket() error {
+func (u *Uplink) openSocket() (err error) {
 	h, err := u.hub.Netlink()
 	if err != nil {
 		return err
@@ -172,7 +172,12 @@ func (u *Uplink) openSocket() error {
 	if err != nil {
 		return err
 	}
-	u.Socket = os.NewFile(uintptr(fd), "uplink")
+	socket := os.NewFile(uintptr(fd), "uplink")
+	defer func() {
+		if err != nil {
+			socket.Close()
+		}
+	}()
 	for _, opt := range []struct {
 		name       string
 		level, opt int
@@ -190,7 +195,11 @@ func (u *Uplink) openSocket() error {
 		}
 	}
 	all := uint16(unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8) // network byte order
-	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Attrs().Index}))
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Attrs().Index}); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	u.Socket = socket
+	return nil
 }
 
 // Close removes the uplink. Whoever read its socket must have stopped.
