@@ -220,6 +220,22 @@ func TestStuckClient(t *testing.T) {
 	}
 }
 
+// A client that does not read keeps the keeper from ending as little.
+func TestStuckClientAtTheEnd(t *testing.T) {
+	k := newTestKeeper(t)
+	_, ended := k.attach(keeper.AttachRequest{Ref: c1, Stdout: true})
+	k.start(keeper.StartRequest{ID: "c1", Spec: k.spec("yes")})
+	stopped := make(chan struct{})
+	go func() { k.tasks.stopAll(); close(stopped) }()
+	select {
+	case <-stopped:
+		<-ended
+	case <-time.After(time.Minute):
+		t.Error("the keeper waits for the client")
+		k.tasks.abandon("")
+	}
+}
+
 // A client that leaves before the start is forgotten, and has not ended the
 // input of the next.
 func TestClientLeavesBeforeTheStart(t *testing.T) {

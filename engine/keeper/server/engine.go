@@ -46,7 +46,8 @@ type supervisor struct {
 	refusal  error          // why it could not, since the last restart
 	starts   int            // of engine processes; the last one's number
 	calls    sync.WaitGroup // of that engine, under way
-	asked    bool           // for the end of process
+	launched int            // the number of the last one whose command was taken
+	doomed   int            // the number of the last one that restart ends
 	process  *os.Process    // nil while none runs
 	ready    bool           // process serves
 	startErr error          // why the last engine ended without ever serving; nil while one starts
@@ -118,11 +119,10 @@ func (s *supervisor) set(ready bool, startErr error) (first bool) {
 }
 
 // wasAsked says whether the engine that ended was asked to.
-func (s *supervisor) wasAsked() (asked bool) {
+func (s *supervisor) wasAsked() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	asked, s.asked = s.asked, false
-	return asked
+	return s.doomed == s.launched
 }
 
 // begin gives the turn to the next engine, when all is over that the last one
@@ -177,15 +177,15 @@ func (s *supervisor) restart(ctx context.Context, r keeper.RestartRequest) error
 		}
 		s.engine = command{r.Engine, r.EngineEnv}
 	}
-	before := s.starts
-	s.refusal, s.asked = nil, true
+	before := s.launched
+	s.refusal, s.doomed = nil, before
 	if s.process != nil {
 		_ = s.process.Kill() // it may have ended this moment
 	}
 	s.mu.Unlock()
 	for {
 		s.mu.Lock()
-		started, ready, err, changed := s.starts > before, s.ready, cmp.Or(s.refusal, s.startErr), s.changed
+		started, ready, err, changed := s.launched > before, s.ready, cmp.Or(s.refusal, s.startErr), s.changed
 		s.mu.Unlock()
 		if started && (ready || err != nil) {
 			return err
@@ -266,15 +266,15 @@ func (s *supervisor) runOne(ctx context.Context) (reported bool, err error) {
 	}
 	s.mu.Lock()
 	s.process = nil
-	ready := s.ready
+	refused := !s.ready && s.doomed != s.launched
 	s.mu.Unlock()
 	if err == nil {
 		err = fault.Internal("it ended without being told to")
 	}
-	if ready {
-		s.set(false, nil)
-	} else {
+	if refused {
 		s.set(false, err)
+	} else {
+		s.set(false, nil)
 	}
 	return reported, err
 }
@@ -289,6 +289,7 @@ func (s *supervisor) start() (cmd *exec.Cmd, report <-chan error, err error) {
 	defer w.Close()
 	s.mu.Lock()
 	engine, number := s.engine, s.starts
+	s.launched = number
 	s.mu.Unlock()
 	cmd = exec.Command(engine.argv[0], engine.argv[1:]...)
 	cmd.Env = slices.Concat(s.environ, engine.env, []string{fmt.Sprintf("%s=%d", keeper.EngineNumberEnv, number)})
@@ -304,6 +305,9 @@ func (s *supervisor) start() (cmd *exec.Cmd, report <-chan error, err error) {
 	}
 	s.mu.Lock()
 	s.process = cmd.Process
+	if s.doomed == number { // while it was being started
+		_ = s.process.Kill()
+	}
 	s.mu.Unlock()
 	c := make(chan error, 1)
 	go func() {

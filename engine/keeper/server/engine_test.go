@@ -182,3 +182,60 @@ func TestEnginesTakeTurns(t *testing.T) {
 		t.Errorf("the second engine asks: %v", err)
 	}
 }
+
+// A restart that is asked for while another engine is on its way is carried
+// out: when that waits for what the last one had asked for, and when it does not
+// serve yet.
+func TestRestartBetweenEngines(t *testing.T) {
+	dir := t.TempDir()
+	engine := func(name string) []string {
+		return []string{"/bin/sh", "-c", "echo " + name + " >>" + dir + "/started; " + sayReady + "exec sleep 60"}
+	}
+	s, ready, _, _ := supervise(t, engine("old")[2])
+	<-ready
+	leave, err := s.enter(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for begun := 1; begun == 1; { // until the next engine's turn has come
+		time.Sleep(time.Millisecond)
+		s.mu.Lock()
+		begun = s.starts
+		s.mu.Unlock()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	restarted := make(chan error, 1)
+	go func() { restarted <- s.restart(ctx, keeper.RestartRequest{Engine: engine("new")}) }()
+	for asked := false; !asked; {
+		s.mu.Lock()
+		asked = s.proven != nil
+		s.mu.Unlock()
+	}
+	leave()
+	if err := <-restarted; err != nil {
+		t.Fatal(err)
+	}
+	if started, _ := os.ReadFile(dir + "/started"); string(started) != "old\nnew\n" {
+		t.Errorf("started were %q", started)
+	}
+
+	// An engine that starts, but does not serve yet, gives way to the one that
+	// is asked for meanwhile.
+	slow := []string{"/bin/sh", "-c", "echo slow >>" + dir + "/started; exec sleep 60"}
+	go s.restart(ctx, keeper.RestartRequest{Engine: slow})
+	for started := ""; !strings.HasSuffix(started, "slow\n"); {
+		time.Sleep(time.Millisecond)
+		b, _ := os.ReadFile(dir + "/started")
+		started = string(b)
+	}
+	if err := s.restart(ctx, keeper.RestartRequest{Engine: engine("newest")}); err != nil {
+		t.Fatal(err)
+	}
+	if started, _ := os.ReadFile(dir + "/started"); !strings.HasSuffix(string(started), "slow\nnewest\n") {
+		t.Errorf("started were %q", started)
+	}
+}

@@ -272,12 +272,15 @@ func (n *networks) NetNS(id string) (string, error) {
 // Sysctls implements sandboxes.
 func (n *networks) Sysctls(id string, settings map[string]string) error {
 	n.mu.Lock()
-	b := n.boxes[id]
+	var box *netstack.Sandbox
+	if b := n.boxes[id]; b != nil {
+		box = b.box
+	}
 	n.mu.Unlock()
-	if b == nil || b.box == nil {
+	if box == nil {
 		return fault.NotFound("container %s has no network sandbox", id)
 	}
-	return b.box.Sysctls(settings)
+	return box.Sysctls(settings)
 }
 
 // closeAll ends every sandbox and network.

@@ -17,6 +17,7 @@ type registry struct {
 	// draining are the hubs, with their containers' ids, of processes that
 	// have ended and whose clients have not read all output yet.
 	draining map[*stdio.Hub]string
+	ending   bool // the keeper is: nobody's output is waited for
 }
 
 // container is what is known under one container id. Its fields are guarded
@@ -198,15 +199,22 @@ func (r *registry) mayExec(ref keeper.Ref) error {
 	return nil
 }
 
-// drain waits for the output of a process that has ended.
-func (r *registry) drain(id string, hub *stdio.Hub) {
-	r.mu.Lock()
-	r.draining[hub] = id
-	r.mu.Unlock()
-	<-hub.Drained()
+// drain notes that a process has ended whose clients have not read all of its
+// output, and returns what waits until they have.
+func (r *registry) drain(id string, hub *stdio.Hub) (wait func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.draining, hub)
+	r.draining[hub] = id
+	ending := r.ending
+	return func() {
+		if ending {
+			hub.Abandon()
+		}
+		<-hub.Drained()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.draining, hub)
+	}
 }
 
 // abandon ends the clients of a container, or of all, that hold up the output

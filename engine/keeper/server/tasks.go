@@ -45,7 +45,7 @@ func (t *tasks) await(c *container, p *process) {
 		t.cleanUp(c, p)
 	}
 	if !p.hub.Exited() {
-		t.ended.Go(func() { t.drain(c.id, p.hub) })
+		t.ended.Go(t.drain(c.id, p.hub)) // known before the next start, which may follow the exit at once
 	}
 	defer p.hub.Release()
 	t.mu.Lock()
@@ -93,6 +93,7 @@ func (t *tasks) noteOOM(p *process) {
 // stopAll kills every process and waits until each has ended.
 func (t *tasks) stopAll() {
 	t.mu.Lock()
+	t.ending = true
 	for _, c := range t.containers {
 		for _, w := range c.waiting {
 			w.Leave()
