@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -26,6 +25,9 @@ type rootFSs struct{ layers }
 // when the image is deleted by force.
 const rootFSFlag = "kelp-rootfs"
 
+// temporaryFlag marks one that need not outlive the machine.
+const temporaryFlag = "kelp-temporary"
+
 // Shift says which ids of the store's files stand for those of an image, in a
 // container with a user namespace of its own. The zero value changes none.
 type Shift struct{ Users, Groups []specs.LinuxIDMapping }
@@ -33,7 +35,7 @@ type Shift struct{ Users, Groups []specs.LinuxIDMapping }
 // CreateRootFS makes the root file system of a container from an image, or an
 // empty one when imageID is "". It is no error when it is there already, made
 // from the same image. A temporary one survives the engine but not a restart
-// of the machine; making it does not wait for the disk.
+// of the machine; making, using and ending it does not wait for the disk.
 func (s rootFSs) CreateRootFS(_ context.Context, containerID, imageID string, temporary bool, shift Shift) error {
 	s.gc.RLock()
 	defer s.gc.RUnlock()
@@ -53,8 +55,12 @@ func (s rootFSs) CreateRootFS(_ context.Context, containerID, imageID string, te
 			return fmt.Errorf("cannot copy the image's files for container %s: %w", containerID, err)
 		}
 	}
+	flags := map[string]any{rootFSFlag: imageID}
+	if temporary {
+		flags[temporaryFlag] = true
+	}
 	_, err := s.store.CreateLayer(containerID, top, nil, "", true, &storage.LayerOptions{
-		Flags:            map[string]any{rootFSFlag: imageID},
+		Flags:            flags,
 		Volatile:         temporary,
 		IDMappingOptions: maps,
 	})
@@ -78,40 +84,12 @@ func isRootFS(l *storage.Layer) bool {
 	return ok
 }
 
-// MountRootFS mounts the root file system and returns where. Each call needs
-// an UnmountRootFS; mounts survive the engine.
-func (s rootFSs) MountRootFS(containerID string) (string, error) {
-	l, err := s.rootFS(containerID)
-	if err != nil {
-		return "", err
-	}
-	p, err := s.store.Mount(l.ID, "")
-	if err != nil {
-		return "", fmt.Errorf("cannot mount the root file system of container %s: %w", containerID, err)
-	}
-	if len(l.UIDMap) == 0 {
-		return p, nil
-	}
-	// The store gives the root directory to kelp's root with each mount.
-	if err := os.Lchown(p, outside(l.UIDMap), outside(l.GIDMap)); err != nil {
-		return "", errors.Join(fmt.Errorf("cannot mount the root file system of container %s: %w", containerID, err), s.UnmountRootFS(containerID))
-	}
-	return p, nil
-}
-
-// UnmountRootFS takes back one MountRootFS. It is no error when nothing is
-// mounted.
-func (s rootFSs) UnmountRootFS(containerID string) error {
-	_, err := s.store.Unmount(containerID, false)
-	if err != nil && !errors.Is(err, storage.ErrLayerNotMounted) && !errors.Is(err, storage.ErrLayerUnknown) {
-		return fmt.Errorf("cannot unmount the root file system of container %s: %w", containerID, err)
-	}
-	return nil
-}
-
 // RemoveRootFS unmounts and removes the root file system. It is no error when
 // there is none.
 func (s rootFSs) RemoveRootFS(containerID string) error {
+	held := s.mounting.of(containerID)
+	held.RLock()
+	defer held.RUnlock()
 	_, err := s.rootFS(containerID)
 	if errdefs.IsNotFound(err) {
 		return nil

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"os"
@@ -84,6 +85,9 @@ type core struct {
 	gc sync.RWMutex
 	// writes puts changes of names and records in one order.
 	writes sync.Mutex
+	// mounting keeps the mounting of a container's root file system apart from
+	// unmounting and removing it.
+	mounting stripes
 
 	mu      sync.Mutex
 	users   Users
@@ -117,6 +121,7 @@ func Open(o Options) (*Store, error) {
 		ignore:  o.IgnoreOwner,
 		configs: map[string]*document{},
 
+		mounting:   stripes{seed: maphash.MakeSeed()},
 		complained: map[string]bool{},
 	}
 	if err := s.repair(); err != nil {
