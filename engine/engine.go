@@ -103,10 +103,9 @@ func New(cfg Config) (*Engine, error) {
 	driver, _ := e.Images.Driver()
 	e.Networks, err = network.New(network.Options{
 		Dir:       filepath.Join(cfg.DataRoot, "networks"),
-		Sandboxes: e.keeper.Networks(),
-		Bridges:   e.keeper.Networks(),
-		Events:    e.Events,
-		Defaults:  cfg.Networks,
+		Sandboxes: e.keeper.Networks(), Bridges: e.keeper.Networks(),
+		Events:   e.Events,
+		Defaults: cfg.Networks,
 	})
 	if err != nil {
 		return nil, err
@@ -158,6 +157,7 @@ func New(cfg Config) (*Engine, error) {
 		Containers: systemContainers{e.Containers},
 		Images:     systemImages{e.Images},
 		Volumes:    e.Volumes,
+		Networks:   e.Networks,
 		Listeners:  e.Events.Listeners,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
@@ -65,7 +66,7 @@ func (m *joints) connectedNow(c *Container, endpoints map[string]*network.Endpoi
 // names says whether one of the endpoints is on the network.
 func (m *table) names(endpoints map[string]*network.EndpointSettings, networkID string) bool {
 	for ref := range endpoints {
-		if r, err := m.find(ref); err == nil && r.ID == networkID {
+		if m.is(ref, networkID) {
 			return true
 		}
 	}
@@ -87,7 +88,7 @@ func (m *joints) checkConnect(r *Record, c *Container) error {
 		return fault.InvalidArgument("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
 	for ref := range m.named(c) {
-		if other, err := m.find(ref); err == nil && other == r {
+		if m.is(ref, r.ID) {
 			return fault.PermissionDenied("endpoint with name %s already exists in network %s", c.Name, r.Name)
 		}
 	}
@@ -185,9 +186,13 @@ func (m *joints) checkOverlap(r *Record, e keeper.Endpoint) error {
 	return nil
 }
 
-// Disconnect takes a container, running or not, off a network.
+// Disconnect takes a container, running or not, off a network. With force it
+// does so where the network itself is not there any more.
 func (m *Manager) Disconnect(ctx context.Context, ref string, req network.DisconnectRequest) error {
 	r, err := m.find(ref)
+	if errdefs.IsNotFound(err) && req.Force {
+		return disconnectGone(ctx, m.joints, ref, req.Container, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -198,7 +203,7 @@ func (m *Manager) Disconnect(ctx context.Context, ref string, req network.Discon
 		endpoints := m.named(c)
 		found := ""
 		for ref := range endpoints {
-			if other, err := m.find(ref); err == nil && other == r {
+			if m.is(ref, r.ID) {
 				found = ref
 			}
 		}
@@ -209,21 +214,40 @@ func (m *Manager) Disconnect(ctx context.Context, ref string, req network.Discon
 			return err
 		}
 		crashpoint.Hit("network.disconnect.made")
-		delete(endpoints, found)
-		if len(endpoints) == 0 { // the mode must not imply it again
-			endpoints[network.NetworkNone] = &network.EndpointSettings{}
-		}
-		m.connectedNow(c, endpoints)
+		m.connectedNow(c, without(endpoints, found))
 		return nil
 	})
 }
 
-// disconnectLive takes a container's live endpoint off, if there is one.
+// disconnectGone is Disconnect for a network that was removed while the
+// container was at rest; gone is the error that says so.
+func disconnectGone(ctx context.Context, m *joints, ref, container string, gone error) error {
+	return m.containers.EditNetworks(ctx, container, func(_ context.Context, c *Container) error {
+		endpoints := m.named(c)
+		if _, named := endpoints[ref]; !named {
+			return gone
+		}
+		m.connectedNow(c, without(endpoints, ref))
+		return nil
+	})
+}
+
+// without are endpoints but for one.
+func without(endpoints map[string]*network.EndpointSettings, ref string) map[string]*network.EndpointSettings {
+	delete(endpoints, ref)
+	if len(endpoints) == 0 { // the mode must not imply it again
+		endpoints[network.NetworkNone] = &network.EndpointSettings{}
+	}
+	return endpoints
+}
+
+// disconnectLive takes a container's endpoint off, live if there is a live one.
 func (m *Manager) disconnectLive(ctx context.Context, c *Container, r *Record) error {
 	m.mu.Lock()
 	e, on := m.users(r)[c.ID]
 	m.mu.Unlock()
 	if !on {
+		m.publish(r, events.ActionDisconnect, map[string]string{"container": c.ID})
 		return nil
 	}
 	if err := m.o.Bridges.DisconnectEndpoint(ctx, c.ID, e.EndpointID); err != nil {

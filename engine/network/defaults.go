@@ -62,6 +62,9 @@ func (d *Defaults) Check() error {
 	if d.HostIP.IsValid() && !d.HostIP.Is4() {
 		return fault.InvalidArgument("invalid ip %s: it must be an IPv4 address", d.HostIP)
 	}
+	if err := checkResolver(d.DNS, d.DNSSearch, d.DNSOptions); err != nil {
+		return err
+	}
 	if d.MTU != 0 {
 		if err := mtu(optMTU, strconv.Itoa(d.MTU)); err != nil {
 			return err

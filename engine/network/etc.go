@@ -2,7 +2,7 @@ package network
 
 import (
 	"log/slog"
-	"slices"
+	"net/netip"
 
 	"github.com/kelp-engine/kelp/engine/keeper"
 )
@@ -12,14 +12,17 @@ type etc struct{ *joints }
 
 // files are those of a container with these endpoints.
 func (m etc) files(c *Container, endpoints []keeper.Endpoint, links []hostLine) (*Attachment, error) {
+	userDefined, own := false, []netip.Addr(nil)
 	m.mu.Lock()
-	userDefined := slices.ContainsFunc(endpoints, func(e keeper.Endpoint) bool {
-		r := m.networks[e.NetworkID]
-		return r != nil && !r.isDefault()
-	})
+	for _, e := range endpoints {
+		if r := m.networks[e.NetworkID]; r != nil {
+			userDefined = userDefined || !r.isDefault()
+			own = append(own, addrs(r.own(e))...)
+		}
+	}
 	m.mu.Unlock()
 	resolv, err := resolvFile(c, userDefined)
-	return &Attachment{Hostname: hostnameFile(c), Hosts: hostsFile(c, endpoints, links), ResolvConf: resolv}, err
+	return &Attachment{Hostname: hostnameFile(c), Hosts: hostsFile(c, own, links), ResolvConf: resolv}, err
 }
 
 // update follows a change of a running container's endpoints, which were

@@ -33,12 +33,12 @@ func hostnameFile(c *Container) []byte {
 	return []byte(c.Config.Hostname + "\n")
 }
 
-// hostsFile is the hosts file of a container with endpoints, and lines for
+// hostsFile is the hosts file of a container with addresses, and lines for
 // its links.
-func hostsFile(c *Container, endpoints []keeper.Endpoint, links []hostLine) []byte {
+func hostsFile(c *Container, own []netip.Addr, links []hostLine) []byte {
 	var b bytes.Buffer
 	b.WriteString(defaultHosts)
-	writeExtraHosts(&b, c, endpoints)
+	writeExtraHosts(&b, c, own)
 	for _, l := range links {
 		fmt.Fprintln(&b, l)
 	}
@@ -46,11 +46,9 @@ func hostsFile(c *Container, endpoints []keeper.Endpoint, links []hostLine) []by
 	if c.Config.Domainname != "" {
 		names = c.Config.Hostname + "." + c.Config.Domainname + " " + c.Config.Hostname
 	}
-	for _, e := range endpoints {
-		for _, a := range e.Addresses {
-			if names != "" && !a.Addr().IsLinkLocalUnicast() {
-				fmt.Fprintf(&b, "%s\t%s\n", a.Addr(), names)
-			}
+	for _, a := range own {
+		if names != "" {
+			fmt.Fprintf(&b, "%s\t%s\n", a, names)
 		}
 	}
 	return b.Bytes()
@@ -85,7 +83,7 @@ func splitExtraHost(text string) (name, addr string, err error) {
 
 // writeExtraHosts writes a line for each, and for the host's gateway one for
 // each family that the container has.
-func writeExtraHosts(b *bytes.Buffer, c *Container, endpoints []keeper.Endpoint) {
+func writeExtraHosts(b *bytes.Buffer, c *Container, own []netip.Addr) {
 	for _, text := range c.HostConfig.ExtraHosts {
 		name, addr, err := splitExtraHost(text)
 		switch {
@@ -96,15 +94,11 @@ func writeExtraHosts(b *bytes.Buffer, c *Container, endpoints []keeper.Endpoint)
 			fmt.Fprintf(b, "127.0.0.1\t%s\n", name)
 		default:
 			fmt.Fprintf(b, "%s\t%s\n", keeper.HostGateway4, name)
-			if slices.ContainsFunc(endpoints, hasIPv6) {
+			if slices.ContainsFunc(own, netip.Addr.Is6) {
 				fmt.Fprintf(b, "%s\t%s\n", keeper.HostGateway6, name)
 			}
 		}
 	}
-}
-
-func hasIPv6(e keeper.Endpoint) bool {
-	return slices.ContainsFunc(e.Addresses, func(a netip.Prefix) bool { return a.Addr().Is6() && !a.Addr().IsLinkLocalUnicast() })
 }
 
 // asksForHost says whether the container may reach the host's loopback.
@@ -170,10 +164,10 @@ func hostConf(c *Container) (dns.ResolvConf, error) {
 		conf.Servers = h.DNS
 	}
 	if len(h.DNSSearch) > 0 {
-		conf.Search = slices.DeleteFunc(slices.Clone(h.DNSSearch), func(s string) bool { return s == "." })
+		conf.Search = slices.DeleteFunc(slices.Clone(h.DNSSearch), func(s string) bool { return s == "" || s == "." })
 	}
 	if len(h.DNSOptions) > 0 {
-		conf.Options = slices.Clone(h.DNSOptions)
+		conf.Options = slices.DeleteFunc(slices.Clone(h.DNSOptions), func(s string) bool { return s == "" })
 	}
 	return conf, nil
 }

@@ -18,8 +18,8 @@ func TestHostsFile(t *testing.T) {
 		Config:     &container.Config{Hostname: "web", Domainname: "example.com"},
 		HostConfig: &container.HostConfig{ExtraHosts: []string{"db:10.1.2.3", "six=[2001:db8::1]", "host.docker.internal:host-gateway"}},
 	}
-	endpoints := []keeper.Endpoint{{Addresses: []netip.Prefix{netip.MustParsePrefix("172.17.0.2/16"), netip.MustParsePrefix("fd00::2/64")}}}
-	got := string(hostsFile(c, endpoints, []hostLine{{netip.MustParseAddr("172.17.0.9"), []string{"cache", "redis"}}}))
+	own := []netip.Addr{netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("fd00::2")}
+	got := string(hostsFile(c, own, []hostLine{{netip.MustParseAddr("172.17.0.9"), []string{"cache", "redis"}}}))
 	want := defaultHosts +
 		"10.1.2.3\tdb\n2001:db8::1\tsix\n169.254.255.254\thost.docker.internal\nfd6b:656c:7000::fffe\thost.docker.internal\n" +
 		"172.17.0.9\tcache redis\n" +
@@ -82,6 +82,7 @@ func TestResolvConf(t *testing.T) {
 		{"default network, own server", container.HostConfig{DNS: []netip.Addr{netip.MustParseAddr("9.9.9.9")}}, false, []string{"nameserver 9.9.9.9"}},
 		{"own server", container.HostConfig{DNS: []netip.Addr{netip.MustParseAddr("9.9.9.9")}}, true, []string{"nameserver 127.0.0.11", "options ndots:0"}},
 		{"search and options", container.HostConfig{DNSSearch: []string{"a.example", "b.example"}, DNSOptions: []string{"ndots:3"}}, true, []string{"nameserver 127.0.0.11", "search a.example b.example", "options ndots:3"}},
+		{"empty words, as in Docker's example", container.HostConfig{DNSSearch: []string{""}, DNSOptions: []string{""}}, false, []string{"# Written by kelp.\n\nnameserver 127.0.0.11"}},
 		{"no search", container.HostConfig{DNSSearch: []string{"."}, DNSOptions: []string{"rotate"}}, false, []string{"nameserver 127.0.0.11", "options rotate"}},
 	} {
 		got, err := resolvFile(&Container{Config: &container.Config{}, HostConfig: &c.host}, c.userDefined)
@@ -92,6 +93,32 @@ func TestResolvConf(t *testing.T) {
 			if !strings.Contains(string(got), line+"\n") {
 				t.Errorf("%s: %q is missing in\n%s", c.name, line, got)
 			}
+		}
+	}
+}
+
+func TestBadResolvers(t *testing.T) {
+	for _, c := range []struct {
+		host container.HostConfig
+		want string
+	}{
+		{container.HostConfig{DNS: []netip.Addr{{}}}, "invalid IP address in dns"},
+		{container.HostConfig{DNS: []netip.Addr{netip.MustParseAddr("fe80::1").WithZone("eth0\nsearch bank")}}, "invalid IP address in dns"},
+		{container.HostConfig{DNSSearch: []string{"a.example", "b.example\nnameserver 192.0.2.1"}}, "invalid domain in dns-search"},
+		{container.HostConfig{DNSSearch: []string{"a.example b.example"}}, "invalid domain in dns-search"},
+		{container.HostConfig{DNSOptions: []string{"ndots:1\nnameserver 192.0.2.1"}}, "invalid option in dns-option"},
+		{container.HostConfig{DNSOptions: []string{"ndots:1\trotate"}}, "invalid option in dns-option"},
+	} {
+		for _, mode := range []container.NetworkMode{"none", "host", "bridge"} {
+			c.host.NetworkMode = mode
+			_, err := new(Manager).Check(&Container{Config: &container.Config{}, HostConfig: &c.host})
+			if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: got %v, want %q", mode, err, c.want)
+			}
+		}
+		d := Defaults{DNS: c.host.DNS, DNSSearch: c.host.DNSSearch, DNSOptions: c.host.DNSOptions}
+		if err := d.Check(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("defaults: got %v, want %q", err, c.want)
 		}
 	}
 }

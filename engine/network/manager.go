@@ -74,7 +74,10 @@ type Options struct {
 }
 
 // Manager holds all networks and connects containers to them.
-type Manager struct{ *joints }
+type Manager struct {
+	*joints
+	*trials
+}
 
 // joints are the connections of running containers.
 type joints struct {
@@ -123,7 +126,7 @@ func New(o Options) (*Manager, error) {
 	if err := t.makePredefined(); err != nil {
 		return nil, err
 	}
-	return &Manager{&joints{table: t, attached: map[string]*attachment{}}}, nil
+	return &Manager{&joints{table: t, attached: map[string]*attachment{}}, &trials{bridges: o.Bridges}}, nil
 }
 
 // SetContainers wires the containers, which know networks in turn.
@@ -205,6 +208,16 @@ func (m *table) find(ref string) (*Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.findLocked(ref)
+}
+
+// is says whether both refer to one network, which is there.
+func (m *table) is(ref, other string) bool {
+	a, err := m.find(ref)
+	if err != nil {
+		return false
+	}
+	b, err := m.find(other)
+	return err == nil && a == b
 }
 
 func (m *table) findLocked(ref string) (*Record, error) {

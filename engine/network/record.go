@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -133,4 +134,17 @@ func (r *Record) gateway(ipv6 bool) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// own are the addresses that an endpoint has of the network, without the
+// link-local ones that its container asked for as well.
+func (r *Record) own(e keeper.Endpoint) []netip.Prefix {
+	var own []netip.Prefix
+	for _, c := range r.IPAM.Config {
+		i := slices.IndexFunc(e.Addresses, func(a netip.Prefix) bool { return c.Subnet.Contains(a.Addr()) })
+		if i >= 0 {
+			own = append(own, e.Addresses[i])
+		}
+	}
+	return own
 }

@@ -58,12 +58,10 @@ func fill(e *network.EndpointSettings, r *Record, live []keeper.Endpoint) {
 	}
 	e.EndpointID = live[i].EndpointID
 	_ = e.MacAddress.UnmarshalText([]byte(live[i].MAC)) // of our own making
-	for _, a := range live[i].Addresses {
-		switch {
-		case a.Addr().IsLinkLocalUnicast():
-		case a.Addr().Is4():
+	for _, a := range r.own(live[i]) {
+		if a.Addr().Is4() {
 			e.IPAddress, e.IPPrefixLen, e.Gateway = a.Addr(), a.Bits(), r.gateway(false)
-		default:
+		} else {
 			e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway = a.Addr(), a.Bits(), r.gateway(true)
 		}
 	}
@@ -83,22 +81,20 @@ func (m *joints) inspect(r *Record) network.Inspect {
 	for id, a := range m.attached {
 		for _, e := range a.state.Endpoints {
 			if e.NetworkID == r.ID {
-				in.Containers[id] = m.resource(id, e)
+				in.Containers[id] = m.resource(r, id, e)
 			}
 		}
 	}
 	return in
 }
 
-func (m *joints) resource(containerID string, e keeper.Endpoint) network.EndpointResource {
+func (m *joints) resource(r *Record, containerID string, e keeper.Endpoint) network.EndpointResource {
 	res := network.EndpointResource{Name: m.containers.NameOf(containerID), EndpointID: e.EndpointID}
 	_ = res.MacAddress.UnmarshalText([]byte(e.MAC)) // of our own making
-	for _, a := range e.Addresses {
-		switch {
-		case a.Addr().IsLinkLocalUnicast():
-		case a.Addr().Is4():
+	for _, a := range r.own(e) {
+		if a.Addr().Is4() {
 			res.IPv4Address = a
-		default:
+		} else {
 			res.IPv6Address = a
 		}
 	}

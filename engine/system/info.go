@@ -55,7 +55,7 @@ func (m *Manager) Info(ctx context.Context) (system.Info, error) {
 		RuncCommit:          system.Commit{ID: m.version("libcontainer")},
 		Plugins: system.PluginsInfo{
 			Volume:  []string{"local"},
-			Network: []string{"bridge", "host", "null"},
+			Network: m.o.Networks.Drivers(ctx),
 			Log:     []string{"json-file", "local"},
 		},
 	}

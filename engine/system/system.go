@@ -46,6 +46,12 @@ type Volumes interface {
 	Usage(ctx context.Context) ([]volume.Volume, error)
 }
 
+// Networks reports on networks; network.Manager is the real one.
+type Networks interface {
+	// Drivers names those of which there can be networks.
+	Drivers(ctx context.Context) []string
+}
+
 // Options are what a Manager works with.
 type Options struct {
 	Dir      string // where the engine's own record lies
@@ -62,6 +68,7 @@ type Options struct {
 	Containers Containers
 	Images     Images
 	Volumes    Volumes
+	Networks   Networks
 	// Listeners is the number of clients that watch events.
 	Listeners func() int
 }
