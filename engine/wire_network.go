@@ -51,7 +51,11 @@ func (n containerNetworks) Check(r *container.Record) ([]string, error) {
 }
 
 // Adopt implements container.NetworkUse.
-func (n containerNetworks) Adopt(r *container.Record) { n.Manager.Adopt(networkView(r)) }
+func (n containerNetworks) Adopt(r *container.Record) {
+	c := networkView(r)
+	c.Running = c.Running || r.State == container.Starting // it may have come to run
+	n.Manager.Adopt(c)
+}
 
 // Renamed implements container.Networks.
 func (n containerNetworks) Renamed(ctx context.Context, r *container.Record) error {

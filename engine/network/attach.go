@@ -60,7 +60,11 @@ func (m *Manager) Attach(ctx context.Context, c *Container) (*Attachment, error)
 	c = m.o.Defaults.resolve(c)
 	mode := c.HostConfig.NetworkMode
 	if mode.IsNone() || mode.IsHost() || mode.IsContainer() {
-		return m.withoutNetwork(c)
+		a, err := m.withoutNetwork(c)
+		if err == nil {
+			outside{m.table}.enter(c)
+		}
+		return a, err
 	}
 	wishes, err := m.wishes(c)
 	if err != nil {
@@ -235,8 +239,9 @@ func (m *Manager) Detach(ctx context.Context, containerID string) error {
 	m.mu.Lock()
 	a := m.attached[containerID]
 	m.mu.Unlock()
-	if a == nil {
-		return nil // Recover has found all that there are
+	if a == nil { // Recover has found all that there are
+		outside{m.table}.leave(containerID)
+		return nil
 	}
 	if err := m.o.Sandboxes.ReleaseSandbox(ctx, containerID); err != nil {
 		return err

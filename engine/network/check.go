@@ -1,13 +1,11 @@
 package network
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"unicode"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/container"
 
 	"github.com/kelp-engine/kelp/engine/fault"
 	"github.com/kelp-engine/kelp/engine/spec"
@@ -62,51 +60,6 @@ func (m *Manager) Check(c *Container) (warnings []string, err error) {
 		warnings = append(warnings, "Published ports are discarded while all of the container's networks are internal")
 	}
 	return warnings, nil
-}
-
-// apart are containers that are on no network of their own.
-type apart struct{ *joints }
-
-// check is Check for such a container.
-func (m apart) check(c *Container) (warnings []string, err error) {
-	mode := c.HostConfig.NetworkMode
-	for ref, cfg := range c.Endpoints {
-		switch {
-		case m.meant(ref, mode):
-		case mode.IsNone():
-			return nil, fault.InvalidArgument("container cannot be connected to multiple networks with one of the networks in private (none) mode")
-		default:
-			return nil, fault.InvalidArgument("container sharing network namespace with another container or host cannot be connected to any other network")
-		}
-		switch {
-		case cfg == nil:
-		case len(cfg.MacAddress) > 0 && !mode.IsNone():
-			return nil, fault.InvalidArgument("conflicting options: mac-address and the network mode")
-		case wantedAddress(cfg, false).IsValid() || wantedAddress(cfg, true).IsValid():
-			return nil, fault.InvalidArgument("user specified IP address is supported on user defined networks only")
-		case len(cfg.Aliases) > 0:
-			return nil, fault.InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
-		case len(cfg.DriverOpts) > 0:
-			return nil, fault.InvalidArgument("conflicting options: driver options of an endpoint and the network mode")
-		}
-	}
-	if publishes(c) {
-		warnings = append(warnings, fmt.Sprintf("Published ports are discarded when using %s network mode", mode))
-	}
-	if h := c.HostConfig; mode.IsContainer() && len(h.DNSSearch)+len(h.DNSOptions) > 0 {
-		warnings = append(warnings, "DNS settings are discarded when using another container's network: its own count")
-	}
-	return warnings, nil
-}
-
-// meant says whether ref is another name of a mode without a network of its
-// own.
-func (m apart) meant(ref string, mode container.NetworkMode) bool {
-	if !mode.IsContainer() {
-		return m.is(ref, string(mode))
-	}
-	other := m.containers.Lookup(container.NetworkMode(ref).ConnectedContainer())
-	return other != nil && other.ID == mode.ConnectedContainer()
 }
 
 // checkResolver refuses what would be more, or less, than a word of a

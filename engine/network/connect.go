@@ -200,6 +200,10 @@ func (m *Manager) Disconnect(ctx context.Context, ref string, req network.Discon
 		if c.HostConfig.NetworkMode.IsHost() {
 			return fault.InvalidArgument("container cannot be disconnected from host network or connected to host network")
 		}
+		if c.HostConfig.NetworkMode.IsNone() && r.Driver == driverNull {
+			return fault.PermissionDenied("container %s was made without a network and stays so", c.Name).
+				WithHint("make another with 'docker create --network'")
+		}
 		endpoints := m.named(c)
 		found := ""
 		for ref := range endpoints {

@@ -82,6 +82,9 @@ func (p *pool) leased(networkID string) bool {
 // Adopt reserves the addresses that a container asks for or had last, so that
 // it gets them when it starts.
 func (m *table) Adopt(c *Container) {
+	if c.Running {
+		outside{m}.count(c)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for ref, cfg := range c.Endpoints {

@@ -98,13 +98,14 @@ type table struct {
 
 	mu       sync.Mutex         // guards joints as well
 	networks map[string]*Record // by id; a Record is never changed
+	outside  map[string]*Record // the network of containers that are outside, by their id
 	pool
 }
 
 // New opens the networks in o.Dir and makes the predefined ones. Call
 // SetContainers and Recover before anything else.
 func New(o Options) (*Manager, error) {
-	t := &table{o: o, networks: map[string]*Record{}, pool: pool{map[string]leases{}}}
+	t := &table{o: o, networks: map[string]*Record{}, outside: map[string]*Record{}, pool: pool{map[string]leases{}}}
 	var err error
 	if t.store, err = record.NewStore[Record](o.Dir, record.Options{Schema: 1}); err != nil {
 		return nil, err

@@ -24,6 +24,9 @@ func (m *Manager) Settings(c *Container) *container.NetworkSettings {
 		s.SandboxID, s.SandboxKey = c.ID, live.state.Path
 		s.Ports = portMap(c, live.state.Bound)
 	}
+	if m.outside[c.ID] != nil {
+		s.SandboxID = c.ID
+	}
 	asked := c.Endpoints
 	if len(asked) == 0 {
 		asked = map[string]*network.EndpointSettings{string(mode): nil}
@@ -40,6 +43,9 @@ func (m *Manager) Settings(c *Container) *container.NetworkSettings {
 			name, e.NetworkID = r.Name, r.ID
 			if live != nil {
 				fill(e, r, live.state.Endpoints)
+			}
+			if m.outside[c.ID] == r {
+				e.EndpointID = outsideID(c.ID, r)
 			}
 			if !r.isDefault() && r.Driver != driverHost && r.Driver != driverNull {
 				e.DNSNames = dnsNames(c, e)
@@ -83,6 +89,11 @@ func (m *joints) inspect(r *Record) network.Inspect {
 			if e.NetworkID == r.ID {
 				in.Containers[id] = m.resource(r, id, e)
 			}
+		}
+	}
+	for id, net := range m.outside {
+		if net == r {
+			in.Containers[id] = network.EndpointResource{Name: m.containers.NameOf(id), EndpointID: outsideID(id, r)}
 		}
 	}
 	return in
