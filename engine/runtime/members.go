@@ -86,17 +86,26 @@ func (c *Container) members() ([]member, error) {
 	}
 	var own []member
 	for _, m := range all {
-		if m.Ended() {
-			continue
-		}
-		for pid := m.PID; pid > 1; pid = parents[pid] {
-			if in[pid] {
-				own = append(own, m)
-				break
-			}
+		if !m.Ended() && descends(m.PID, parents, in) {
+			own = append(own, m)
 		}
 	}
 	return own, nil
+}
+
+// descends says whether a process is one of in, or descends from one. Parents
+// were listed while numbers changed hands: they may run in a circle.
+func descends(pid int, parents map[int]int, in map[int]bool) bool {
+	for range len(parents) + 1 {
+		switch {
+		case in[pid]:
+			return true
+		case pid <= 1:
+			return false
+		}
+		pid = parents[pid]
+	}
+	return false
 }
 
 // PIDs lists the container's processes by the host's numbers.
