@@ -8,6 +8,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/idtools"
+
+	"github.com/kelp-engine/kelp/engine/crashpoint"
 )
 
 // shiftedFlag marks the layer that holds all files of an image under other
@@ -53,6 +55,7 @@ func (s rootFSs) shifted(top string, maps storage.LayerIDMappingOptions) (string
 	if errors.Is(err, storage.ErrDuplicateID) {
 		err = nil
 	}
+	crashpoint.Hit("image.shift.copied")
 	return id, err
 }
 
@@ -78,6 +81,7 @@ func (s remover) dropShifted(top string) (dropped []string, err error) {
 			return dropped, fmt.Errorf("cannot remove the copy %s of an image's files: %w", l.ID, err)
 		}
 		dropped = append(dropped, l.ID)
+		crashpoint.Hit("image.shift.dropped")
 	}
 	return dropped, nil
 }

@@ -80,20 +80,34 @@ func points(root string) ([]string, error) {
 }
 
 func TestEveryPoint(t *testing.T) {
+	crashAll(t, "", everything)
+}
+
+func TestKeepID(t *testing.T) {
+	for _, prefix := range []string{"container.create.", "container.start.", "container.remove.", "image.shift."} {
+		crashAll(t, prefix, keepID)
+	}
+}
+
+// crashAll crashes at each point of those that begin with prefix.
+func crashAll(t *testing.T, prefix string, steps func(busybox string) []string) {
 	busybox := filepath.Join(t.TempDir(), "busybox.tar")
 	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(busybox); err != nil {
 		t.Fatal(err)
 	}
 	for _, point := range strings.Fields(os.Getenv(pointsEnv)) {
+		if !strings.HasPrefix(point, prefix) {
+			continue
+		}
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
-			crashAt(t, point, busybox)
+			crashAt(t, point, steps(busybox))
 		})
 	}
 }
 
 // crashAt does all work once with the point armed, and again without.
-func crashAt(t *testing.T, point, busybox string) {
+func crashAt(t *testing.T, point string, steps []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	k, err := harness.New()
@@ -118,7 +132,7 @@ func crashAt(t *testing.T, point, busybox string) {
 		t.Fatal(err)
 	}
 	_ = k.Start(ctx) // may be where it dies
-	w := work{kelp: k, busybox: busybox}
+	w := work{kelp: k, steps: steps}
 	if err := w.do(ctx, true); err != nil {
 		t.Fatalf("after the crash: %v", err)
 	}

@@ -14,14 +14,14 @@ import (
 
 // work is what goes on while a process is killed.
 type work struct {
-	kelp    *harness.Kelp
-	busybox string
+	kelp  *harness.Kelp
+	steps []string // docker commands
 }
 
-// steps are docker commands that, between them, reach every crash point.
-func (w *work) steps() []string {
+// everything are steps that, between them, reach every crash point.
+func everything(busybox string) []string {
 	return []string{
-		"load -q -i " + w.busybox,
+		"load -q -i " + busybox,
 		"tag busybox:latest copy:1",
 		"volume create vol",
 		"network create net",
@@ -51,18 +51,37 @@ func (w *work) steps() []string {
 		"wait policy",
 		"run -d --name healthy --health-cmd true --health-interval 100ms busybox sleep 1000",
 		"kill healthy",
-		"rm -v one policy healthy",
+		"create --name kept --annotation kelp.userns=keep-id busybox true",
+		"rm -v one policy healthy kept",
 		"image rm saved:1 copy:1",
 		"volume rm vol",
 		"network rm net",
 		"network prune -f",
+		"image prune -f",
+	}
+}
+
+// keepID are steps for a container that is made on a copy of its image, with
+// other owners.
+func keepID(busybox string) []string {
+	return []string{
+		"load -q -i " + busybox,
+		"create --name kept --annotation kelp.userns=keep-id --user 0 -v kept:/data busybox sh -c 'test -O /bin/busybox && sleep 1000'",
+		"start kept",
+		"exec kept sh -c 'test -O /bin/busybox && touch /data/f'",
+		"stop -t 0 kept",
+		"rm kept",
+		"volume rm kept",
+		"image prune -f",
+		"run --rm --annotation kelp.userns=keep-id --user 0 busybox test -O /bin/busybox",
+		"image rm busybox",
 	}
 }
 
 // do takes every step. With crash set, a step may fail: then kelp is started
 // again if its keeper died, and the work goes on.
 func (w *work) do(ctx context.Context, crash bool) error {
-	for _, step := range w.steps() {
+	for _, step := range w.steps {
 		_, err := w.kelp.Docker(ctx, split(step)...)
 		switch {
 		case err == nil:
