@@ -81,11 +81,15 @@ func TestHostsResolversOnLoopback(t *testing.T) {
 			t.Fatalf("after the change example.com is %v, %v", got, err)
 		}
 	}
-	begin := time.Now()
 	check(t, os.WriteFile(conf, nil, 0o644))
-	time.Sleep(1100 * time.Millisecond)
-	if _, err := resolve(s, "example.com"); err == nil || time.Since(begin) > 50*time.Second {
-		t.Errorf("without a resolver: %v after %s", err, time.Since(begin))
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		_, err := resolve(s, "example.com")
+		if err != nil && strings.Contains(err.Error(), "server misbehaving") { // an answer, no silence
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("without a resolver: %v", err)
+		}
 	}
 	if got, _ := resolve(s, "web"); len(got) != 2 {
 		t.Errorf("without a resolver web is %v", got)
