@@ -41,19 +41,22 @@ func (z zone) Reverse(a netip.Addr) (string, bool) {
 }
 
 // forwarder asks the container's resolvers, from inside its sandbox, or the
-// host's, unless all of the container's networks are internal.
+// host's, unless all of the container's networks are internal. A container that
+// names its own resolver has named none.
 type forwarder struct{ s *Sandbox }
 
 var errInternal = errors.New("the container's networks are internal")
 
 // Forward implements dns.Forwarder.
 func (f forwarder) Forward(ctx context.Context, query []byte, tcp bool) ([]byte, error) {
-	if own := f.s.cfg.Servers; len(own) > 0 {
-		var servers []netip.AddrPort
-		for _, a := range own {
-			servers = append(servers, netip.AddrPortFrom(a, dns.Address.Port()))
+	var own []netip.AddrPort
+	for _, a := range f.s.cfg.Servers {
+		if a != dns.Address.Addr() { // it would ask itself, and again
+			own = append(own, netip.AddrPortFrom(a, dns.Address.Port()))
 		}
-		u := dns.Upstream{Servers: dns.Fixed(servers...), Dial: f.s.dial}
+	}
+	if len(own) > 0 {
+		u := dns.Upstream{Servers: dns.Fixed(own...), Dial: f.s.dial}
 		return u.Forward(ctx, query, tcp)
 	}
 	if f.s.leading(false) == nil && f.s.leading(true) == nil {

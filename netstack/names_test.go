@@ -96,6 +96,19 @@ func TestHostsResolversOnLoopback(t *testing.T) {
 	}
 }
 
+// A resolver that is told to ask itself asks the host's.
+func TestResolverThatNamesItself(t *testing.T) {
+	hostResolver(t, "127.0.0.57", records{"example.com": {netip.MustParseAddr("192.0.2.1")}})
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	check(t, os.WriteFile(conf, []byte("nameserver 127.0.0.57\n"), 0o644))
+	n := openNetwork(t, "blue", 20, nil)
+	s := openSandbox(t, SandboxConfig{HostResolvers: &dns.HostResolvers{Path: conf}, Servers: []netip.Addr{dns.Address.Addr()}})
+	connect(t, s, n, 2, "web")
+	if got, err := resolve(s, "example.com"); !slices.Equal(got, []string{"192.0.2.1"}) {
+		t.Errorf("example.com is %v, %v", got, err)
+	}
+}
+
 // The resolvers that a container names are asked from inside its network, and
 // its queries and their answers pass as they are.
 func TestOwnResolvers(t *testing.T) {
