@@ -157,7 +157,9 @@ func (b *Bridge) makeDevice() error {
 	// A bridge without an address of its own takes that of a port, and
 	// changes it when the port goes.
 	attrs.HardwareAddr = b.mac
-	dev := &netlink.Bridge{LinkAttrs: attrs}
+	// A bridge that learns who wants multicasts believes any port that plays
+	// the router, and keeps IPv6 neighbours from finding each other.
+	dev := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: new(bool)}
 	if err := h.LinkAdd(dev); err != nil {
 		return err
 	}
