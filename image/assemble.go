@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/distribution/reference"
@@ -13,6 +14,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/engine/crashpoint"
 	"github.com/kelp-engine/kelp/engine/fault"
@@ -97,6 +99,11 @@ func (s layers) Assemble(_ context.Context, draft Draft, staged map[digest.Diges
 	if d.OS != "linux" {
 		return nil, fault.InvalidArgument("cannot load %s image on linux", d.OS)
 	}
+	if len(staged) > 0 { // most of it, before others have to wait
+		if err := syncStore(s.store); err != nil {
+			return nil, err
+		}
+	}
 	s.gc.RLock()
 	defer s.gc.RUnlock()
 	s.writes.Lock()
@@ -154,7 +161,24 @@ func (s layers) commitLayers(diffIDs []digest.Digest, staged map[digest.Digest]*
 		}
 		top = id
 	}
-	return top, undo, nil
+	if len(made) > 0 {
+		err = syncStore(s.store)
+	}
+	return top, undo, err
+}
+
+// syncStore has all that was written survive a power cut, as the record of
+// what it is for will.
+func syncStore(store storage.Store) error {
+	dir, err := os.Open(store.GraphRoot())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		return fmt.Errorf("cannot write the image's layers to the disk: %w", err)
+	}
+	return nil
 }
 
 func (s layers) commitOne(id, parent string, diffID digest.Digest, staged map[digest.Digest]*Staged) error {
