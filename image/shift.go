@@ -18,6 +18,10 @@ import (
 // image and a Shift. Such a copy goes with the image, or when unused images do.
 const shiftedFlag = "kelp-shifted"
 
+// shiftedWhole is the metadata of a copy that would survive a power cut. The
+// next start removes others.
+const shiftedWhole = "whole"
+
 func isShifted(l *storage.Layer) bool {
 	_, ok := l.Flags[shiftedFlag]
 	return ok
@@ -53,10 +57,16 @@ func (s rootFSs) shifted(top string, maps storage.LayerIDMappingOptions) (string
 		IDMappingOptions: maps,
 	})
 	if errors.Is(err, storage.ErrDuplicateID) {
-		err = nil
+		return id, nil
+	}
+	if err != nil {
+		return "", err
 	}
 	crashpoint.Hit("image.shift.copied")
-	return id, err
+	if err := syncStore(s.store); err != nil {
+		return "", err
+	}
+	return id, s.store.SetMetadata(id, shiftedWhole)
 }
 
 // dropShifted removes the copies of a top layer, or all with "", that no

@@ -178,4 +178,25 @@ func TestShiftedCopiesGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	layerCount(t, s, "the image and its copy removed", 0)
+
+	im = put(t, s, simple, "app")
+	create(t, s, im, "c")
+	list, err := s.store.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range list {
+		if isShifted(&l) {
+			if err := s.store.SetMetadata(l.ID, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s = reopen(t, dir, "overlay")
+	layerCount(t, s, "a copy that may be torn, and a container on it", 4)
+	if err := s.RemoveRootFS("c"); err != nil {
+		t.Fatal(err)
+	}
+	s = reopen(t, dir, "overlay")
+	layerCount(t, s, "a copy that may be torn", 2)
 }

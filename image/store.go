@@ -176,7 +176,7 @@ func (s *core) removeOrphans() (removed int, err error) {
 		}
 		found := false
 		for _, l := range list.Layers {
-			if needed[l.ID] || l.ReadOnly || isRootFS(&l) || isShifted(&l) && tops[l.Parent] {
+			if needed[l.ID] || l.ReadOnly || isRootFS(&l) || isShifted(&l) && l.Metadata == shiftedWhole && tops[l.Parent] {
 				continue
 			}
 			if err := s.store.DeleteLayer(l.ID); err != nil {
