@@ -196,7 +196,7 @@ func TestStuckClient(t *testing.T) {
 	r.Spec = k.spec("sh", "-c", fmt.Sprintf("trap '' PIPE; dd if=/dev/zero bs=1k count=%d 2>/dev/null & sleep 0.3; exit 3", size>>10))
 	begin := time.Now()
 	k.start(r)
-	if task := k.exit(c1); task.ExitCode != 3 || time.Since(begin) > time.Minute {
+	if task := k.exit(c1); task.ExitCode != 3 || time.Since(begin) > time.Minute { // it would never end
 		t.Errorf("exit code %d after %v", task.ExitCode, time.Since(begin))
 	}
 	select {
@@ -292,7 +292,7 @@ func TestOutputHeldOpen(t *testing.T) {
 	}
 	its.Close()
 	begin := time.Now()
-	if b, err := io.ReadAll(mine); err != nil || string(b) != "out\n" || time.Since(begin) > 50*time.Second {
+	if b, err := io.ReadAll(mine); err != nil || string(b) != "out\n" || time.Since(begin) > 50*time.Second { // the other sleeps for 60
 		t.Errorf("read %q, %v after %v", b, err, time.Since(begin))
 	}
 	k.exit(ref)
