@@ -51,6 +51,9 @@ func (m *Manager) Check(c *Container) (warnings []string, err error) {
 		if err := checkEndpoint(w); err != nil {
 			return nil, err
 		}
+		if _, err := w.subnets(c); err != nil {
+			return nil, err
+		}
 		inside = inside && w.net.inside()
 	}
 	if _, err := ports(c, wishes); err != nil {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"net"
 	"net/netip"
@@ -38,7 +39,11 @@ func (m *joints) endpoint(c *Container, w wish, device string) (keeper.Endpoint,
 	if e.Sysctls, err = endpointSysctls(w.cfg.DriverOpts[optSysctls]); err != nil {
 		return e, err
 	}
-	for _, s := range w.net.IPAM.Config {
+	subnets, err := w.subnets(c)
+	if err != nil {
+		return e, err
+	}
+	for _, s := range subnets {
 		a, err := m.allocate(w.net, s, wantedAddress(w.cfg, s.Subnet.Addr().Is6()), c)
 		if err != nil {
 			m.free(w.net.ID, addrs(e.Addresses))
@@ -56,6 +61,29 @@ func (m *joints) endpoint(c *Container, w wish, device string) (keeper.Endpoint,
 		}
 	}
 	return e, nil
+}
+
+// subnets are those of which the container gets addresses: not those of IPv6
+// where a sysctl disables it.
+func (w wish) subnets(c *Container) ([]network.IPAMConfig, error) {
+	all := w.net.IPAM.Config
+	if !w.disablesIPv6(c) {
+		return all, nil
+	}
+	if a := wantedAddress(w.cfg, true); a.IsValid() {
+		return nil, fault.InvalidArgument("container %s cannot have the address %s: a sysctl disables IPv6", c.Name, a)
+	}
+	ipv4 := slices.DeleteFunc(slices.Clone(all), func(s network.IPAMConfig) bool { return s.Subnet.Addr().Is6() })
+	if len(ipv4) == 0 {
+		return nil, fault.InvalidArgument("container %s cannot have an address of network %s: a sysctl disables IPv6", c.Name, w.net.Name)
+	}
+	return ipv4, nil
+}
+
+func (w wish) disablesIPv6(c *Container) bool {
+	own, _ := endpointSysctls(w.cfg.DriverOpts[optSysctls]) // checked
+	return own["net.ipv6.conf."+placeholder+".disable_ipv6"] == "1" ||
+		c.HostConfig.Sysctls["net.ipv6.conf.all.disable_ipv6"] == "1" || c.HostConfig.Sysctls["net.ipv6.conf.default.disable_ipv6"] == "1"
 }
 
 func linkLocalBits(a netip.Addr) int {
@@ -85,7 +113,7 @@ func checkEndpoint(w wish) error {
 	if len(w.cfg.MacAddress) > 0 && w.net.Driver == driverIpvlan {
 		return fault.InvalidArgument("the containers of the ipvlan network %s have one MAC address in common: none can be chosen", w.net.Name)
 	}
-	if n := len(w.cfg.MacAddress); n != 0 && (n != 6 || w.cfg.MacAddress[0]&1 != 0) {
+	if mac := w.cfg.MacAddress; len(mac) != 0 && (len(mac) != 6 || mac[0]&1 != 0 || bytes.Equal(mac, make([]byte, 6))) {
 		return fault.InvalidArgument("invalid MAC address %s: a container needs a unicast address of six bytes", w.cfg.MacAddress)
 	}
 	if w.cfg.IPAMConfig != nil {
