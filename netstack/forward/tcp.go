@@ -115,23 +115,34 @@ func (t *tcpFlows) handle(tid stack.TransportEndpointID, pkt *stack.PacketBuffer
 		return true
 	}
 	d := &hostDial{flows: t, id: id, tid: tid, syn: syn, pump: quietest(t.pumps, nil), to: netip.AddrPortFrom(target, id.remote.Port())}
-	if t.beginDial(d) { // else a repeated SYN, or too many: the container tries again
+	begun, dialed := t.beginDial(d)
+	switch {
+	case begun:
 		d.pkt = pkt.Clone()
 		d.start()
-	}
+	case dialed && t.inKernel(id):
+		t.send(withChecksum(syn)) // the one before was lost on its way
+	} // else a repeated SYN, or too many: the container tries again
 	return true
 }
 
-func (t *tcpFlows) beginDial(d *hostDial) bool {
+// beginDial enters a dial unless there is one. dialed says that it has
+// succeeded already.
+func (t *tcpFlows) beginDial(d *hostDial) (begun, dialed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, dialed := t.dialed[d.id]
+	_, dialed = t.dialed[d.id]
 	if t.dialing[d.id] != nil || dialed || t.closed || !t.begin(d.id.container.Addr()) {
-		return false
+		return false, dialed
 	}
 	t.dialing[d.id] = d
 	t.tasks.Add(1)
-	return true
+	return true, false
+}
+
+// inKernel says whether kernel sockets carry a container's connection.
+func (t *tcpFlows) inKernel(id flowID) bool {
+	return t.kernel != nil && !t.cfg.Bridge.Owns(id.container.Addr())
 }
 
 // answer does with a SYN as the host has decided: only a connection that is
@@ -158,7 +169,7 @@ func (t *tcpFlows) answer(d *hostDial, err error) {
 	case closed && err == nil:
 		unix.Close(d.fd)
 	case closed:
-	case t.kernel != nil && !t.cfg.Bridge.Owns(d.id.container.Addr()):
+	case t.inKernel(d.id):
 		t.send(withChecksum(d.syn))
 	default:
 		t.forwarder.HandlePacket(d.tid, d.pkt)
