@@ -22,9 +22,6 @@ type Container struct {
 	// is written; readers never take it.
 	saving sync.Mutex
 
-	// keep holds auto-remove off while the container is restarted.
-	keep atomic.Bool
-
 	mu      sync.Mutex
 	changed chan struct{} // guarded by mu; closed at the next change
 	exit    *keeper.Task  // guarded by mu; the last exit that the keeper told of

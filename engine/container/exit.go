@@ -117,7 +117,7 @@ func (m *runner) finish(ctx context.Context, c *Container, t keeper.Task) {
 	switch {
 	case again:
 		m.restartIn(c, wait)
-	case r.HostConfig.AutoRemove && !c.keep.Load():
+	case r.HostConfig.AutoRemove && !r.StartAgain: // that is for those that end for good
 		logFailure(r, "remove the remains", m.remove(ctx, c, true))
 	}
 }

@@ -66,6 +66,9 @@ type Record struct {
 	State State `json:"state"`
 	// StoppedByUser keeps the restart policy from starting the container.
 	StoppedByUser bool `json:"stopped_by_user,omitempty"`
+	// StartAgain says that a client's restart is under way: what ended is to be
+	// started, by the next engine if need be.
+	StartAgain bool `json:"start_again,omitempty"`
 	// Process is the live one, or the last one.
 	Process      keeper.Started `json:"process,omitzero"`
 	StartedAt    time.Time      `json:"started_at,omitzero"`

@@ -58,6 +58,9 @@ func (m *Manager) Recover(ctx context.Context, boot bool) error {
 	}
 	rec.removeStrangers(ctx, func(id string) bool { return docs[id] != nil || errs[id] != nil })
 	m.bg.run(m.watch)
+	for _, c := range rec.unfinished {
+		m.bg.run(func(ctx context.Context) { rec.restartOn(ctx, c) })
+	}
 	return nil
 }
 
@@ -69,6 +72,8 @@ type recovery struct {
 	// restarts are to be started when every container's state is known: one
 	// may wait for another.
 	restarts []*Container
+	// unfinished are to be restarted for a client, but run yet.
+	unfinished []*Container
 }
 
 // initTasks are the containers' first processes that the keeper knows, by
@@ -102,6 +107,8 @@ func (m *recovery) resolve(ctx context.Context, c *Container) {
 		m.resolveRun(ctx, c, m.tasks[c.id])
 	case r.State == Restarting:
 		m.restarts = append(m.restarts, c)
+	case r.StartAgain:
+		m.startAgain(c)
 	case r.HostConfig.AutoRemove && r.State == Exited:
 		logFailure(r, "remove the remains", m.remove(ctx, c, true))
 	case m.boot && restartsAtBoot(r):
@@ -119,17 +126,23 @@ func (m *recovery) resolveRun(ctx context.Context, c *Container, t keeper.Task) 
 	switch {
 	case t.Status == keeper.Running || t.Status == keeper.Paused:
 		m.adopt(c, t)
+		if c.Snapshot().StartAgain {
+			m.unfinished = append(m.unfinished, c)
+		}
+		return
 	case t.Status == keeper.Exited:
 		// The engine may have died before it wrote down which process it was.
-		err := m.change(c, process, func(r *Record) { r.Process, r.StartedAt = t.Started, t.At })
+		err := m.change(c, process, func(r *Record) {
+			r.StartAgain = r.StartAgain && sameProcess(r.Process, t.Started)
+			r.Process, r.StartedAt = t.Started, t.At
+		})
 		logFailure(r, "save the process", err)
 		c.noteExit(t)
 		m.finish(ctx, c, t)
 	case r.State == Starting: // it never came to run
 		m.o.free(ctx, r)
-		if r.startedByPolicy() {
-			logFailure(r, "take the restart up again", m.happened(c, Restarting, process, nil))
-			m.restarts = append(m.restarts, c)
+		if r.startedByPolicy() || r.StartAgain {
+			m.startAgain(c)
 			return
 		}
 		m.startFailed(ctx, c, errInterrupted)
@@ -139,6 +152,40 @@ func (m *recovery) resolveRun(ctx context.Context, c *Container, t keeper.Task) 
 			Status: keeper.Exited, ExitCode: killedCode, ExitedAt: time.Now(),
 		})
 	}
+	if c.Snapshot().StartAgain {
+		m.startAgain(c)
+	}
+}
+
+// startAgain takes up a restart that was cut short behind the container's end;
+// a client's only once, in case that it is what ends the engine.
+func (m *recovery) startAgain(c *Container) {
+	err := m.happened(c, Restarting, process, func(r *Record) {
+		if r.StartAgain {
+			r.StartAgain, r.StoppedByUser, r.RestartCount = false, false, 0
+		}
+	})
+	logFailure(c.Snapshot(), "take the restart up again", err)
+	m.restarts = append(m.restarts, c)
+}
+
+// restartOn carries on with a client's restart that was cut short before the
+// container had ended.
+func (m *recovery) restartOn(ctx context.Context, c *Container) {
+	release, err := c.beginOp(ctx)
+	if err != nil {
+		return
+	}
+	defer release()
+	r := c.Snapshot()
+	if !r.StartAgain || m.isStopping() {
+		return
+	}
+	signal, timeout, err := StopOptions{}.of(r)
+	if err == nil {
+		err = restart(ctx, m.runner, c, signal, timeout)
+	}
+	logFailure(r, "carry on with the restart", err)
 }
 
 // adopt takes up a process that runs, as if this engine had started it.
@@ -154,6 +201,7 @@ func (m *recovery) adopt(c *Container, t keeper.Task) {
 				r.Process, r.StartedAt = t.Started, t.At
 				r.ExitCode, r.OOMKilled, r.Error = 0, false, ""
 				r.Health = initialHealth(r.Config)
+				r.StartAgain = false
 			}
 		})
 		logFailure(r, "save the state", err)

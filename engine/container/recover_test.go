@@ -44,6 +44,10 @@ func TestRecover(t *testing.T) {
 		h.AutoRemove = true
 		r.HostConfig = &h
 	}
+	again := func(r *Record) {
+		autoRemove(r)
+		r.StoppedByUser, r.StartAgain = true, true
+	}
 	for _, tt := range []crash{
 		{name: "created", state: Created, want: Created},
 		{name: "creating", state: Creating, want: ""},
@@ -72,6 +76,10 @@ func TestRecover(t *testing.T) {
 		{name: "auto-remove, ended and saved", state: Exited, edit: autoRemove, want: ""},
 		{name: "always, ended meanwhile", state: Running, edit: policy("always", false), task: exited, want: Running, restarts: 1},
 		{name: "always, stop cut short", state: Stopping, edit: policy("always", true), task: exited, want: Exited, code: 5},
+		{name: "client's restart, ended", state: Stopping, edit: again, task: exited, want: Running},
+		{name: "client's restart, keeper died", state: Stopping, edit: again, boot: true, want: Running},
+		{name: "client's restart, at rest", state: Exited, edit: again, want: Running},
+		{name: "client's restart, process never made", state: Starting, edit: again, want: Running},
 		{name: "restarting", state: Restarting, edit: policy("always", false), want: Running},
 		{name: "always, at rest, same keeper", state: Exited, edit: policy("always", true), want: Exited},
 		{name: "always, stopped, new keeper", state: Exited, edit: policy("always", true), boot: true, want: Running},

@@ -62,7 +62,7 @@ func (m *Manager) mayRemove(ctx context.Context, c *Container, force bool) error
 	case !r.State.Running() && r.State != Restarting, force && r.State == Restarting:
 		return nil
 	case force: // it was started again since the kill
-		return m.stopWith(ctx, c, sigKill, 0)
+		return m.stopWith(ctx, c, sigKill, 0, false)
 	case r.State == Paused:
 		how = "unpause and then stop the container before removing or force remove"
 	default:

@@ -45,7 +45,7 @@ func (m *Manager) shutDown(ctx context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	logFailure(r, "save the stop", m.happened(c, Stopping, process, nil))
+	logFailure(r, "save the stop", m.happened(c, Stopping, process, func(r *Record) { r.StartAgain = false }))
 	c.stopHealth()
 	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {
 		return named(r, "stop", err)

@@ -86,6 +86,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 		r.Addresses, r.HostPorts = net.Addresses, net.HostPorts
 		r.ExitCode, r.OOMKilled, r.Error = 0, false, ""
 		r.Health = initialHealth(r.Config)
+		r.StartAgain = false
 	}); err != nil {
 		return err
 	}
@@ -262,7 +263,7 @@ func (g *registry) joins(r *Record) (j spec.Join, err error) {
 func (m *runner) startFailed(ctx context.Context, c *Container, cause error) {
 	r := c.Snapshot()
 	err := m.happened(c, r.resting(), process, func(r *Record) {
-		r.ExitCode, r.Error = startExitCode(cause), cause.Error()
+		r.ExitCode, r.Error, r.StartAgain = startExitCode(cause), cause.Error(), false
 	})
 	logFailure(r, "save the failed start", err)
 	if r.HostConfig.AutoRemove {

@@ -52,7 +52,7 @@ func (m *Manager) Stop(ctx context.Context, ref string, o StopOptions) error {
 	if err != nil {
 		return err
 	}
-	return m.stopWith(ctx, c, signal, timeout)
+	return m.stopWith(ctx, c, signal, timeout, false)
 }
 
 // of fills in what the options leave to the container.
@@ -85,20 +85,22 @@ func seconds(n int) time.Duration {
 }
 
 // stopWith ends the container and keeps its restart policy from undoing that:
-// the intent is saved first, so that no engine starts it again.
+// the intent is saved first, so that no engine starts it again, or, where again
+// is set, so that it is.
 //
 // Preconditions: the operation token is held; the container runs, or is
 // Restarting.
-func (m *runner) stopWith(ctx context.Context, c *Container, signal int, timeout time.Duration) error {
+func (m *runner) stopWith(ctx context.Context, c *Container, signal int, timeout time.Duration, again bool) error {
 	c.stopRestartTimer()
 	r := c.Snapshot()
+	intent := func(r *Record) { r.StoppedByUser, r.StartAgain = true, again }
 	if r.State == Restarting {
-		logFailure(r, "save the stop", m.happened(c, Exited, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }))
+		logFailure(r, "save the stop", m.happened(c, Exited, r.wantedToRun(), intent))
 		m.publish(c.Snapshot(), events.ActionStop)
 		return nil
 	}
 	// A full disk keeps no one from stopping what fills it.
-	logFailure(r, "save the stop", m.happened(c, Stopping, r.wantedToRun(), func(r *Record) { r.StoppedByUser = true }))
+	logFailure(r, "save the stop", m.happened(c, Stopping, r.wantedToRun(), intent))
 	c.stopHealth()
 	crashpoint.Hit("container.stop.saved-intent")
 	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {
@@ -177,11 +179,19 @@ func (m *Manager) Restart(ctx context.Context, ref string, o StopOptions) error 
 	if err != nil {
 		return err
 	}
-	if r.State.Running() || r.State == Restarting {
-		c.keep.Store(true) // auto-remove is for those that end for good
-		err := m.stopWith(ctx, c, signal, timeout)
-		c.keep.Store(false)
-		if err != nil {
+	return restart(ctx, m.runner, c, signal, timeout)
+}
+
+// restart stops a container if it runs, and starts it. The engine may die
+// between any two lines; the next one carries on.
+//
+// Preconditions: the operation token is held.
+func restart(ctx context.Context, m *runner, c *Container, signal int, timeout time.Duration) error {
+	if r := c.Snapshot(); r.State.Running() || r.State == Restarting {
+		if err := m.stopWith(ctx, c, signal, timeout, true); err != nil {
+			if ctx.Err() == nil { // else the next engine's business
+				logFailure(r, "give up the restart", m.change(c, process, func(r *Record) { r.StartAgain = false }))
+			}
 			return err
 		}
 	}

@@ -106,6 +106,76 @@ func crashAll(t *testing.T, prefix string, steps func(busybox string) []string) 
 	}
 }
 
+// A restart whose engine dies on the way is carried on by the next one: the
+// container runs, with another process, whether it would be removed at its end
+// or not.
+func TestRestartIsWhole(t *testing.T) {
+	busybox := filepath.Join(t.TempDir(), "busybox.tar")
+	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(busybox); err != nil {
+		t.Fatal(err)
+	}
+	for _, point := range strings.Fields(os.Getenv(pointsEnv)) {
+		for _, operation := range []string{"container.restart.", "container.stop.", "container.exit.", "container.start."} {
+			if strings.HasPrefix(point, operation) {
+				t.Run(point, func(t *testing.T) {
+					t.Parallel()
+					restartAt(t, point, busybox)
+				})
+			}
+		}
+	}
+}
+
+// restartAt restarts a container with the point armed.
+func restartAt(t *testing.T, point, busybox string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	k, err := harness.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if t.Failed() {
+			t.Log("kelp's log:\n" + k.Logs())
+		}
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	k.Env = append(k.Env, crashpoint.DirEnv+"="+k.Dir)
+	must := func(_ string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must("", k.Start(ctx))
+	must(k.Docker(ctx, "load", "-q", "-i", busybox))
+	pid := func() (string, error) {
+		return k.Docker(ctx, "inspect", "-f", "{{.State.Running}} {{.State.Pid}}", "one")
+	}
+	must(k.Docker(ctx, "run", "-d", "--rm", "--name", "one", "busybox", "sh", "-c", "trap exit TERM; sleep 1000 & wait"))
+	before, err := pid()
+	must(before, err)
+	armed := filepath.Join(k.Dir, point)
+	must("", os.WriteFile(armed, nil, 0o644))
+	_, failed := k.Docker(ctx, "restart", "one")
+	if _, err := os.Stat(armed); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("the restart does not reach the point: %v", failed)
+	}
+	must("", k.WaitReady(ctx))
+	must("", harness.Until(ctx, time.Minute, "the restart is over", func() error {
+		after, err := pid()
+		if err == nil && (after == before || !strings.HasPrefix(after, "true ")) {
+			err = fmt.Errorf("running and pid are %s, were %s", after, before)
+		}
+		return err
+	}))
+	must(k.Docker(ctx, "stop", "one"))
+	must("", k.CheckClean(ctx))
+	must("", k.Stop(ctx))
+}
+
 // crashAt does all work once with the point armed, and again without.
 func crashAt(t *testing.T, point string, steps []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
