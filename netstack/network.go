@@ -87,7 +87,7 @@ func OpenNetwork(cfg NetworkConfig) (_ *Network, err error) {
 			gateways = append(gateways, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
 		}
 	}
-	n.bridge, err = link.NewBridge(link.BridgeConfig{Name: cfg.Bridge, MTU: cfg.MTU, Gateways: gateways, AnySource: cfg.AnySource, Stacked: cfg.Stacked})
+	n.bridge, err = link.NewBridge(link.BridgeConfig{Name: cfg.Bridge, MTU: cfg.MTU, Gateways: gateways, Isolated: cfg.Isolated, AnySource: cfg.AnySource, Stacked: cfg.Stacked})
 	if err != nil {
 		return nil, err
 	}

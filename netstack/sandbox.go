@@ -177,7 +177,7 @@ func (s *Sandbox) Connect(n *Network, cfg Endpoint) error {
 	e := &endpoint{Endpoint: cfg, net: n}
 	err := n.bridge.AddPort(s.ns, link.Port{
 		Name: e.portName(), Device: e.Device, MAC: e.MAC, Addresses: e.Addresses,
-		Isolated: n.cfg.Isolated, Sysctls: e.Sysctls,
+		Sysctls: e.Sysctls,
 	})
 	if err != nil {
 		return fmt.Errorf("cannot connect to network %s: %w", n.cfg.Name, err)

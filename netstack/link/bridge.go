@@ -22,6 +22,8 @@ type BridgeConfig struct {
 	MTU int
 	// Gateways are the bridge's own addresses with their networks.
 	Gateways []netip.Prefix
+	// Isolated keeps the ports from speaking with each other.
+	Isolated bool
 	// AnySource lets ports send under addresses that are not theirs.
 	AnySource bool
 	// Stacked says what ports are.
@@ -37,9 +39,9 @@ type Bridge struct {
 
 	mu          sync.Mutex // held also while something is repaired
 	index       int
-	uplinkIndex int                   // 0 is none
-	ports       map[string]bridgePort // by name
-	parent      *parent               // of stacked ports; nil where they are pairs
+	uplinkIndex int            // 0 is none
+	ports       map[string]int // their devices' indexes, by name
+	parent      *parent        // of stacked ports; nil where they are pairs
 
 	// Transparent tells whether the kernel can keep foreign source addresses
 	// on sockets of the namespace; why not is in TransparentErr.
@@ -51,19 +53,13 @@ type Bridge struct {
 	guard    *guard // nil where there is none
 }
 
-// bridgePort is what has to hold for a port.
-type bridgePort struct {
-	index    int
-	isolated bool
-}
-
 // NewBridge makes a namespace and the bridge in it.
 func NewBridge(cfg BridgeConfig) (_ *Bridge, err error) {
 	ns, err := NewNamespace()
 	if err != nil {
 		return nil, err
 	}
-	b := &Bridge{Namespace: ns, cfg: cfg, mac: RandomMAC(), ports: map[string]bridgePort{}}
+	b := &Bridge{Namespace: ns, cfg: cfg, mac: RandomMAC(), ports: map[string]int{}}
 	defer func() {
 		if err != nil {
 			ns.Close()
@@ -84,6 +80,11 @@ func NewBridge(cfg BridgeConfig) (_ *Bridge, err error) {
 		}
 		return b, nil
 	}
+	if cfg.Isolated {
+		if err := b.keepApart(); err != nil {
+			return nil, err
+		}
+	}
 	b.TransparentErr = b.keepSources()
 	b.Transparent = b.TransparentErr == nil
 	if !cfg.AnySource {
@@ -102,6 +103,26 @@ func (b *Bridge) Close() error {
 		b.guard.close()
 	}
 	return b.Namespace.Close()
+}
+
+// keepApart ends the way from port to port that leads through the bridge's own
+// address.
+func (b *Bridge) keepApart() error {
+	h, err := b.Netlink()
+	if err != nil {
+		return err
+	}
+	for _, g := range b.cfg.Gateways {
+		rule := netlink.NewRule()
+		rule.Family, rule.IifName, rule.Dst, rule.Type = netlink.FAMILY_V4, b.cfg.Name, ipNet(g.Masked()), unix.RTN_PROHIBIT
+		if g.Addr().Is6() {
+			rule.Family = netlink.FAMILY_V6
+		}
+		if err := h.RuleAdd(rule); err != nil {
+			return fmt.Errorf("cannot keep containers from speaking with each other: %w", err)
+		}
+	}
+	return nil
 }
 
 // Owns says whether an address is one of the bridge's own.

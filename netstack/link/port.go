@@ -24,8 +24,6 @@ type Port struct {
 	MAC net.HardwareAddr
 	// Addresses of the container's device with their networks.
 	Addresses []netip.Prefix
-	// Isolated keeps the port from speaking with other isolated ports.
-	Isolated bool
 	// Sysctls of the container's device, by name below /proc/sys/net in
 	// which IFNAME stands for the device.
 	Sysctls map[string]string
@@ -72,7 +70,7 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 	if err := p.configure(ns); err != nil {
 		return err
 	}
-	if p.Isolated {
+	if b.cfg.Isolated {
 		if err := h.LinkSetIsolated(veth, true); err != nil {
 			return fmt.Errorf("cannot isolate interface %s: %w", p.Device, err)
 		}
@@ -82,7 +80,7 @@ func (b *Bridge) AddPort(ns *Namespace, p Port) (err error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ports[p.Name] = bridgePort{index: attrs.Index, isolated: p.Isolated}
+	b.ports[p.Name] = attrs.Index
 	return nil
 }
 

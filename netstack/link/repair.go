@@ -34,8 +34,8 @@ func (b *Bridge) Repair(u *Uplink) (Damage, error) {
 	if err := r.device(); err != nil {
 		return r.Damage, fmt.Errorf("cannot repair the bridge %s: %w", b.cfg.Name, err)
 	}
-	for name, p := range b.ports {
-		if err := r.port(name, p); err != nil {
+	for name, index := range b.ports {
+		if err := r.port(name, index); err != nil {
 			return r.Damage, fmt.Errorf("cannot repair the port %s: %w", name, err)
 		}
 	}
@@ -79,8 +79,8 @@ func (r *repair) device() error {
 	return addAddresses(r.h, dev, r.cfg.Gateways) // those of IPv6 end with it
 }
 
-func (r *repair) port(name string, p bridgePort) error {
-	dev, err := r.h.LinkByIndex(p.index)
+func (r *repair) port(name string, index int) error {
+	dev, err := r.h.LinkByIndex(index)
 	if isGone(err) {
 		r.Lost = append(r.Lost, name)
 		delete(r.ports, name)
@@ -94,7 +94,7 @@ func (r *repair) port(name string, p bridgePort) error {
 		if err := r.h.LinkSetMasterByIndex(dev, r.index); err != nil {
 			return err
 		}
-		if p.isolated {
+		if r.cfg.Isolated {
 			if err := r.h.LinkSetIsolated(dev, true); err != nil {
 				return err
 			}

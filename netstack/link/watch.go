@@ -104,8 +104,8 @@ func (b watch) needs(index int) bool {
 	if index == b.index || index == b.uplinkIndex {
 		return true
 	}
-	for _, p := range b.ports {
-		if p.index == index {
+	for _, port := range b.ports {
+		if port == index {
 			return true
 		}
 	}
