@@ -120,7 +120,7 @@ func New(cfg Config) (*Engine, error) {
 		Tasks:     e.keeper,
 		Prober:    e.keeper,
 		Introduce: introduction(host),
-		Images:    containerImages{e.Images, host},
+		Images:    containerImages{e.Images, host, cfg.DataRoot},
 		RootFS:    e.Images,
 		Networks:  containerNetworks{e.Networks},
 		NetUse:    containerNetworks{e.Networks},

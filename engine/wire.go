@@ -27,7 +27,8 @@ import (
 // containerImages gives containers what they take from images.
 type containerImages struct {
 	*image.Store
-	host spec.Host
+	host     spec.Host
+	dataRoot string
 }
 
 // Resolve implements container.Images.
@@ -43,6 +44,9 @@ func (s containerImages) Resolve(ctx context.Context, ref string) (*container.Im
 func (s containerImages) CreateRootFS(ctx context.Context, containerID, imageID string, temporary bool, kept *spec.IDs) error {
 	var shift image.Shift
 	if kept != nil {
+		if err := passable(s.dataRoot); err != nil {
+			return err
+		}
 		shift = image.Shift{Users: spec.Mappings(kept.UID, s.host), Groups: spec.Mappings(kept.GID, s.host)}
 	}
 	return s.Store.CreateRootFS(ctx, containerID, imageID, temporary, shift)
