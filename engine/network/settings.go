@@ -32,10 +32,7 @@ func (m *Manager) Settings(c *Container) *container.NetworkSettings {
 		asked = map[string]*network.EndpointSettings{string(mode): nil}
 	}
 	for ref, cfg := range asked {
-		name, e := ref, cfg.Copy()
-		if e == nil {
-			e = &network.EndpointSettings{}
-		}
+		name, e := ref, wished(cfg)
 		if r, err := m.findLocked(ref); err == nil {
 			if r.Driver == driverNull && !mode.IsNone() {
 				continue // what Disconnect left in place of nothing
@@ -54,6 +51,19 @@ func (m *Manager) Settings(c *Container) *container.NetworkSettings {
 		s.Networks[name] = e
 	}
 	return s
+}
+
+// wished is what of a client's settings is a wish: it may as well have sent
+// all that it was once told of another container's endpoint.
+func wished(cfg *network.EndpointSettings) *network.EndpointSettings {
+	c := cfg.Copy()
+	if c == nil {
+		return &network.EndpointSettings{}
+	}
+	return &network.EndpointSettings{
+		IPAMConfig: c.IPAMConfig, Links: c.Links, Aliases: c.Aliases, MacAddress: c.MacAddress,
+		DriverOpts: c.DriverOpts, GwPriority: c.GwPriority,
+	}
 }
 
 // fill adds to e what the live endpoint on the network has.
