@@ -29,12 +29,17 @@ func (m apart) check(c *Container) (warnings []string, err error) {
 		case cfg == nil:
 		case len(cfg.MacAddress) > 0 && !mode.IsNone():
 			return nil, fault.InvalidArgument("conflicting options: mac-address and the network mode")
-		case wantedAddress(cfg, false).IsValid() || wantedAddress(cfg, true).IsValid():
+		case cfg.IPAMConfig != nil && (wantedAddress(cfg, false).IsValid() || wantedAddress(cfg, true).IsValid() || len(cfg.IPAMConfig.LinkLocalIPs) > 0):
 			return nil, fault.InvalidArgument("user specified IP address is supported on user defined networks only")
 		case len(cfg.Aliases) > 0:
 			return nil, fault.InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
 		case len(cfg.DriverOpts) > 0:
 			return nil, fault.InvalidArgument("conflicting options: driver options of an endpoint and the network mode")
+		}
+	}
+	for _, cfg := range c.Endpoints {
+		if cfg != nil && len(cfg.MacAddress) > 0 {
+			warnings = append(warnings, fmt.Sprintf("The MAC address is discarded when using %s network mode", mode))
 		}
 	}
 	if publishes(c) {

@@ -130,6 +130,10 @@ func (m *joints) wishes(c *Container) ([]wish, error) {
 	var all []wish
 	for ref, cfg := range asked {
 		r, err := m.find(ref)
+		if errdefs.IsNotFound(err) {
+			return nil, fault.NotFound("network %s not found", ref).
+				WithHint("make it with 'docker network create %s', or take the container off it with 'docker network disconnect -f %s %s'", ref, ref, c.Name)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -95,6 +95,11 @@ func (r *Record) addSubnet(c network.IPAMConfig) error {
 	if err := checkPlace(c.Subnet); err != nil {
 		return fmt.Errorf("invalid network config:\n%w", err)
 	}
+	for _, name := range []string{"DefaultGatewayIPv4", "DefaultGatewayIPv6"} {
+		if a := c.AuxAddress[name]; a.IsValid() { // Docker's default routes lead there
+			return fault.InvalidArgument("auxiliary address %s=%s is not possible: there can be no router but the gateway on an ordinary user's network", name, a)
+		}
+	}
 	for what, a := range named(c) {
 		if !c.Subnet.Contains(a) {
 			return fault.InvalidArgument("invalid network config:\ninvalid %s %s: parent subnet %s doesn't contain this address", what, a, c.Subnet)
