@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/kelp-engine/kelp/netstack/dns"
+	"github.com/kelp-engine/kelp/netstack/forward"
 	"github.com/kelp-engine/kelp/netstack/link"
 )
 
@@ -56,14 +57,52 @@ func (f forwarder) Forward(ctx context.Context, query []byte, tcp bool) ([]byte,
 		}
 	}
 	if len(own) > 0 {
-		u := dns.Upstream{Servers: dns.Fixed(own...), Dial: f.s.dial}
+		u := dns.Upstream{Servers: dns.Fixed(own...), Dial: f.counted(f.s.dial)}
 		return u.Forward(ctx, query, tcp)
 	}
 	if f.s.leading(false) == nil && f.s.leading(true) == nil {
 		return nil, errInternal
 	}
-	u := dns.Upstream{Servers: f.s.cfg.HostResolvers.Servers, Dial: dns.DialHost}
+	u := dns.Upstream{Servers: f.s.cfg.HostResolvers.Servers, Dial: f.counted(dns.DialHost)}
 	return u.Forward(ctx, query, tcp)
+}
+
+// counted makes the connections that dial opens count as the container's open
+// files.
+func (f forwarder) counted(dial dns.Dial) dns.Dial {
+	return func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
+		release, err := forward.Hold(f.s.address(), f.s.cfg.Log)
+		if err != nil {
+			return nil, err
+		}
+		c, err := dial(ctx, network, server)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		return &countedConn{c, release}, nil
+	}
+}
+
+// countedConn is closed once.
+type countedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *countedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
+
+// address is one of the container's own, or the zero Addr.
+func (s *Sandbox) address() netip.Addr {
+	for _, e := range s.snapshot() {
+		for _, a := range e.Addresses {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{}
 }
 
 // dial opens a connection from inside the sandbox.

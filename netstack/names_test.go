@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,10 +12,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
 
 	"github.com/kelp-engine/kelp/netstack/dns"
 )
@@ -207,5 +210,50 @@ func TestResolverOutlivesNonsense(t *testing.T) {
 	}
 	if got, err := resolve(s, "web"); len(got) != 2 {
 		t.Errorf("web is %v, %v", got, err)
+	}
+}
+
+// A container whose queries nobody answers does not use up the open files of
+// all.
+func TestFloodOfQueriesLeavesOpenFiles(t *testing.T) {
+	silent, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 58), Port: 53})
+	check(t, err)
+	defer silent.Close()
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	check(t, os.WriteFile(conf, []byte("nameserver 127.0.0.58\n"), 0o644))
+	n := openNetwork(t, "blue", 20, nil)
+	s := openSandbox(t, SandboxConfig{HostResolvers: &dns.HostResolvers{Path: conf}})
+	connect(t, s, n, 2, "web")
+	open := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		check(t, err)
+		return len(all)
+	}
+	var before unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 400, Max: before.Max})) // half of three quarters is 150
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &before)
+	idle := open()
+	ctx, cancel := context.WithCancel(t.Context())
+	var queries sync.WaitGroup
+	refused := make(chan error, 200)
+	for range cap(refused) {
+		queries.Go(func() {
+			_, err := forwarder{s}.Forward(ctx, make([]byte, 12), false)
+			refused <- err
+		})
+	}
+	for range cap(refused) - 150 {
+		if err := <-refused; !errors.Is(err, unix.ENFILE) {
+			t.Errorf("a query too many: %v", err)
+		}
+	}
+	if n := open() - idle; n > 160 {
+		t.Errorf("they hold %d open files", n)
+	}
+	cancel()
+	queries.Wait()
+	if n := open() - idle; n > 10 {
+		t.Errorf("%d open files are left", n)
 	}
 }

@@ -112,6 +112,15 @@ func (b *budget) take(who netip.Addr, n int64, log *slog.Logger) bool {
 	return false
 }
 
+// Hold counts one open file of somebody, as those of flows are, until release.
+// That none is left for him is ENFILE.
+func Hold(who netip.Addr, log *slog.Logger) (release func(), err error) {
+	if !descriptors.take(who, socketCost, log) {
+		return nil, unix.ENFILE
+	}
+	return func() { descriptors.give(who, socketCost) }, nil
+}
+
 func (b *budget) give(who netip.Addr, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
