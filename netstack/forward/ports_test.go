@@ -134,3 +134,34 @@ func TestPortsOfConnectionsCanBePublished(t *testing.T) {
 		}
 	})
 }
+
+// So can one from which a container's datagrams leave: what it sends then goes
+// from another, and what comes to the port is the new owner's.
+func TestPortsOfDatagramsCanBePublished(t *testing.T) {
+	bothWays(t, func(t *testing.T, n *testNetwork) {
+		for _, host := range []string{nstest.HostIPv4, nstest.HostIPv6} {
+			remote, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+			check(t, err)
+			defer remote.Close()
+			c, err := n.dial("udp", remote.LocalAddr().String())
+			check(t, err)
+			defer c.Close()
+			cameFrom := func() netip.AddrPort {
+				_, err := c.Write([]byte("kelp"))
+				check(t, err)
+				check(t, remote.SetReadDeadline(time.Now().Add(time.Minute)))
+				_, from, err := remote.ReadFrom(make([]byte, 4))
+				check(t, err)
+				return from.(*net.UDPAddr).AddrPort()
+			}
+			from := cameFrom()
+			published := publish(t, "udp", from.String(), n.target(netip.AddrPortFrom(container4, 53)))
+			if published != from {
+				t.Errorf("published %s instead of %s", published, from)
+			}
+			if again := cameFrom(); again == from {
+				t.Errorf("datagrams still leave from %s", again)
+			}
+		}
+	})
+}

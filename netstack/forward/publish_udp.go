@@ -50,7 +50,13 @@ type inboundUDP struct {
 
 func publishUDP(host netip.AddrPort, to Resolve, log *slog.Logger) (io.Closer, netip.AddrPort, error) {
 	lc := listenConfig()
-	c, err := lc.ListenPacket(context.Background(), network("udp", host.Addr()), host.String())
+	listen := func() (net.PacketConn, error) {
+		return lc.ListenPacket(context.Background(), network("udp", host.Addr()), host.String())
+	}
+	c, err := listen()
+	if errors.Is(err, unix.EADDRINUSE) && vacate(host) {
+		c, err = listen()
+	}
 	if err != nil {
 		return nil, netip.AddrPort{}, bindError(host, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"github.com/kelp-engine/kelp/netstack/link"
@@ -20,6 +21,7 @@ const maxUninvited = 64
 // has sent to, from any of their ports (address-dependent filtering).
 type udpMapping struct {
 	outer *net.UDPConn
+	gone  chan struct{} // closed when the port is free again
 	// Guarded by the udpFlows' mu.
 	flows     map[netip.AddrPort]*udpFlow // by target
 	uninvited int                         // flows that remotes began
@@ -35,8 +37,9 @@ func (u *udpFlows) join(f *udpFlow) error {
 		if err != nil {
 			return err
 		}
-		m = &udpMapping{outer: outer, flows: map[netip.AddrPort]*udpFlow{}}
+		m = &udpMapping{outer: outer, gone: make(chan struct{}), flows: map[netip.AddrPort]*udpFlow{}}
 		u.mappings[f.id.container] = m
+		mapped.Store(m.port(), func() { u.giveUp(m) })
 		u.tasks.Go(func() { u.receive(m) })
 	}
 	m.flows[f.target] = f
@@ -58,8 +61,47 @@ func (u *udpFlows) leave(f *udpFlow) {
 	}
 	if len(m.flows) == 0 {
 		delete(u.mappings, f.id.container)
-		u.tasks.Go(func() { m.outer.Close() }) // it waits for hearErrors, which waits for u.mu
+		u.tasks.Go(func() { // Close waits for hearErrors, which waits for u.mu
+			port := m.port()
+			m.outer.Close()
+			mapped.Delete(port)
+			close(m.gone)
+		})
 	}
+}
+
+// mapped holds, by the port of the host, how to take each mapping's port back.
+var mapped sync.Map // of hostPort to func()
+
+type hostPort struct {
+	port uint16
+	ipv6 bool
+}
+
+func (m *udpMapping) port() hostPort {
+	a := m.outer.LocalAddr().(*net.UDPAddr).AddrPort()
+	return hostPort{a.Port(), !unmapped(a).Addr().Is4()}
+}
+
+// vacate frees a port of the host that a container's datagrams leave from, for
+// somebody who asks for this one. What the container sends next goes from
+// another. It says whether there was such a mapping.
+func vacate(host netip.AddrPort) bool {
+	giveUp, ok := mapped.Load(hostPort{host.Port(), host.Addr().Is6()})
+	if ok {
+		giveUp.(func())()
+	}
+	return ok
+}
+
+// giveUp ends a mapping with all its flows.
+func (u *udpFlows) giveUp(m *udpMapping) {
+	u.mu.Lock()
+	for _, f := range m.flows {
+		u.end(f)
+	}
+	u.mu.Unlock()
+	<-m.gone
 }
 
 // listenAnywhere opens a UDP socket that hears what became of its datagrams.
