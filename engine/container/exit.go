@@ -98,7 +98,7 @@ func (m *runner) finish(ctx context.Context, c *Container, t keeper.Task) {
 	}
 	err := m.happened(c, to, process, func(r *Record) {
 		r.ExitCode, r.FinishedAt, r.OOMKilled = t.ExitCode, t.ExitedAt.UTC(), t.OOMKilled
-		r.Health = endedHealth(r.Health)
+		r.Health, r.Ending = endedHealth(r.Health), nil
 		if again {
 			r.RestartCount++
 		}

@@ -107,6 +107,13 @@ func (k *fakeKeeper) Signal(_ context.Context, ref keeper.Ref, signal int, _ boo
 	return nil
 }
 
+// signalled is how many signals came.
+func (k *fakeKeeper) signalled() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.signals)
+}
+
 func (k *fakeKeeper) setStatus(id string, s keeper.Status) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

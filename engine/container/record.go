@@ -69,6 +69,8 @@ type Record struct {
 	// StartAgain says that a client's restart is under way: what ended is to be
 	// started, by the next engine if need be.
 	StartAgain bool `json:"start_again,omitempty"`
+	// Ending is how the process is being ended for a client; nil when it is not.
+	Ending *Ending `json:"ending,omitempty"`
 	// Process is the live one, or the last one.
 	Process      keeper.Started `json:"process,omitzero"`
 	StartedAt    time.Time      `json:"started_at,omitzero"`
@@ -151,3 +153,25 @@ func (r *Record) wantedToRun() durability { return durability(r.restarts()) }
 // kept is the durability of the container itself. One that is removed when it
 // ends does not outlive a power cut: it is no loss when its record does not.
 func (r *Record) kept() durability { return durability(!r.HostConfig.AutoRemove) }
+
+// Ending is a stop under way.
+type Ending struct {
+	Signal int       `json:"signal"`
+	KillAt time.Time `json:"kill_at,omitzero"` // zero is never
+}
+
+func newEnding(signal int, timeout time.Duration) *Ending {
+	e := &Ending{Signal: signal}
+	if timeout >= 0 {
+		e.KillAt = time.Now().Add(timeout).UTC()
+	}
+	return e
+}
+
+// left is the time until the process is killed; below 0 is never.
+func (e *Ending) left() time.Duration {
+	if e.KillAt.IsZero() {
+		return -1
+	}
+	return max(0, time.Until(e.KillAt))
+}

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -59,7 +60,7 @@ func (m *Manager) Recover(ctx context.Context, boot bool) error {
 	rec.removeStrangers(ctx, func(id string) bool { return docs[id] != nil || errs[id] != nil })
 	m.bg.run(m.watch)
 	for _, c := range rec.unfinished {
-		m.bg.run(func(ctx context.Context) { rec.restartOn(ctx, c) })
+		m.bg.run(func(ctx context.Context) { rec.stopOn(ctx, c) })
 	}
 	return nil
 }
@@ -72,7 +73,7 @@ type recovery struct {
 	// restarts are to be started when every container's state is known: one
 	// may wait for another.
 	restarts []*Container
-	// unfinished are to be restarted for a client, but run yet.
+	// unfinished are to be stopped or restarted for a client, but run yet.
 	unfinished []*Container
 }
 
@@ -126,7 +127,7 @@ func (m *recovery) resolveRun(ctx context.Context, c *Container, t keeper.Task) 
 	switch {
 	case t.Status == keeper.Running || t.Status == keeper.Paused:
 		m.adopt(c, t)
-		if c.Snapshot().StartAgain {
+		if c.Snapshot().Ending != nil {
 			m.unfinished = append(m.unfinished, c)
 		}
 		return
@@ -169,23 +170,24 @@ func (m *recovery) startAgain(c *Container) {
 	m.restarts = append(m.restarts, c)
 }
 
-// restartOn carries on with a client's restart that was cut short before the
-// container had ended.
-func (m *recovery) restartOn(ctx context.Context, c *Container) {
+// stopOn carries on with a client's stop or restart that was cut short before
+// the container had ended.
+func (m *recovery) stopOn(ctx context.Context, c *Container) {
 	release, err := c.beginOp(ctx)
 	if err != nil {
 		return
 	}
 	defer release()
 	r := c.Snapshot()
-	if !r.StartAgain || m.isStopping() {
-		return
+	ending := cmp.Or(r.Ending, &Ending{}) // nil when the process has ended meanwhile
+	switch {
+	case m.isStopping():
+	case r.StartAgain:
+		err = restart(ctx, m.runner, c, ending.Signal, ending.left())
+	case r.Ending != nil:
+		err = m.stopWith(ctx, c, ending.Signal, ending.left(), false)
 	}
-	signal, timeout, err := StopOptions{}.of(r)
-	if err == nil {
-		err = restart(ctx, m.runner, c, signal, timeout)
-	}
-	logFailure(r, "carry on with the restart", err)
+	logFailure(r, "carry on with the stop", err)
 }
 
 // adopt takes up a process that runs, as if this engine had started it.
@@ -201,7 +203,7 @@ func (m *recovery) adopt(c *Container, t keeper.Task) {
 				r.Process, r.StartedAt = t.Started, t.At
 				r.ExitCode, r.OOMKilled, r.Error = 0, false, ""
 				r.Health = initialHealth(r.Config)
-				r.StartAgain = false
+				r.StartAgain, r.Ending = false, nil
 			}
 		})
 		logFailure(r, "save the state", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -132,6 +133,40 @@ func (tt *crash) run(t *testing.T) {
 	if tt.want.Running() {
 		w.check(unpaused(m, id))
 		w.check(m.Stop(t.Context(), id, StopOptions{})) // it is whole
+	}
+}
+
+// A stop that the next engine carries on kills when the client wanted, not when
+// the container's own timeout, which is none here, would have it.
+func TestRecoverKeepsTheTimeOfAStop(t *testing.T) {
+	for name, left := range map[string]time.Duration{"an hour": time.Hour, "none": 0, "for ever": -1} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.keeper.deaf = true
+			old := w.manager(true)
+			id := w.create(old, "c1", func(r *container.CreateRequest) { r.StopTimeout = new(int) })
+			w.check(old.Start(t.Context(), id))
+			c, err := old.Find(id)
+			w.check(err)
+			w.check(old.Close())
+			w.check(old.move(c, Stopping, process, func(r *Record) { r.StoppedByUser, r.Ending = true, newEnding(sigTerm, left) }))
+
+			m := w.manager(false)
+			want, code := []int{sigTerm, sigKill}, 128+sigKill
+			if left != 0 {
+				want, code = []int{sigTerm}, 7
+				for w.keeper.signalled() == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				w.keeper.exit(keeper.Ref{Container: id}, code)
+			}
+			if r := w.await(m, id, Exited); r.ExitCode != code || !slices.Equal(w.keeper.signals, want) {
+				t.Errorf("exit code %d after the signals %v, want %d and %v", r.ExitCode, w.keeper.signals, code, want)
+			}
+			if r := w.onDisk(id); r.Ending != nil {
+				t.Errorf("on disk it is still ending: %+v", r.Ending)
+			}
+		})
 	}
 }
 

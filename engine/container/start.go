@@ -86,7 +86,7 @@ func (m *runner) start(ctx context.Context, c *Container, edit func(*Record)) (e
 		r.Addresses, r.HostPorts = net.Addresses, net.HostPorts
 		r.ExitCode, r.OOMKilled, r.Error = 0, false, ""
 		r.Health = initialHealth(r.Config)
-		r.StartAgain = false
+		r.StartAgain, r.Ending = false, nil
 	}); err != nil {
 		return err
 	}

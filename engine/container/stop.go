@@ -86,7 +86,8 @@ func seconds(n int) time.Duration {
 
 // stopWith ends the container and keeps its restart policy from undoing that:
 // the intent is saved first, so that no engine starts it again, or, where again
-// is set, so that it is.
+// is set, so that it is. The engine may die between any two lines; the next one
+// carries on.
 //
 // Preconditions: the operation token is held; the container runs, or is
 // Restarting.
@@ -100,7 +101,10 @@ func (m *runner) stopWith(ctx context.Context, c *Container, signal int, timeout
 		return nil
 	}
 	// A full disk keeps no one from stopping what fills it.
-	logFailure(r, "save the stop", m.happened(c, Stopping, r.wantedToRun(), intent))
+	logFailure(r, "save the stop", m.happened(c, Stopping, r.wantedToRun(), func(r *Record) {
+		intent(r)
+		r.Ending = newEnding(signal, timeout)
+	}))
 	c.stopHealth()
 	crashpoint.Hit("container.stop.saved-intent")
 	if err := m.end(ctx, c, r.State == Paused, signal, timeout); err != nil {

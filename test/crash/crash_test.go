@@ -119,15 +119,33 @@ func TestRestartIsWhole(t *testing.T) {
 			if strings.HasPrefix(point, operation) {
 				t.Run(point, func(t *testing.T) {
 					t.Parallel()
-					restartAt(t, point, busybox)
+					endAt(t, point, busybox, "restart", func(before, after string) bool {
+						return after != before && strings.HasPrefix(after, "true ")
+					})
 				})
 			}
 		}
 	}
 }
 
-// restartAt restarts a container with the point armed.
-func restartAt(t *testing.T, point, busybox string) {
+// A stop whose engine dies on the way is carried on by the next one: the
+// container ends, and its restart policy does not start it.
+func TestStopIsWhole(t *testing.T) {
+	busybox := filepath.Join(t.TempDir(), "busybox.tar")
+	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(busybox); err != nil {
+		t.Fatal(err)
+	}
+	for _, point := range []string{"container.stop.saved-intent", "container.stop.signalled", "container.exit.freed"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			endAt(t, point, busybox, "stop", func(_, after string) bool { return after == "false 0" })
+		})
+	}
+}
+
+// endAt stops or restarts a container with the point armed, and waits until
+// what inspect says of it is as it must be.
+func endAt(t *testing.T, point, busybox, operation string, done func(before, after string) bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	k, err := harness.New()
@@ -154,24 +172,25 @@ func restartAt(t *testing.T, point, busybox string) {
 	pid := func() (string, error) {
 		return k.Docker(ctx, "inspect", "-f", "{{.State.Running}} {{.State.Pid}}", "one")
 	}
-	must(k.Docker(ctx, "run", "-d", "--rm", "--name", "one", "busybox", "sh", "-c", "trap exit TERM; sleep 1000 & wait"))
+	how := map[string]string{"restart": "--rm", "stop": "--restart=always"}[operation]
+	must(k.Docker(ctx, "run", "-d", how, "--name", "one", "busybox", "sh", "-c", "trap exit TERM; sleep 1000 & wait"))
 	before, err := pid()
 	must(before, err)
 	armed := filepath.Join(k.Dir, point)
 	must("", os.WriteFile(armed, nil, 0o644))
-	_, failed := k.Docker(ctx, "restart", "one")
+	_, failed := k.Docker(ctx, operation, "one")
 	if _, err := os.Stat(armed); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("the restart does not reach the point: %v", failed)
+		t.Fatalf("the %s does not reach the point: %v", operation, failed)
 	}
 	must("", k.WaitReady(ctx))
-	must("", harness.Until(ctx, time.Minute, "the restart is over", func() error {
+	must("", harness.Until(ctx, time.Minute, "the "+operation+" is over", func() error {
 		after, err := pid()
-		if err == nil && (after == before || !strings.HasPrefix(after, "true ")) {
+		if err == nil && !done(before, after) {
 			err = fmt.Errorf("running and pid are %s, were %s", after, before)
 		}
 		return err
 	}))
-	must(k.Docker(ctx, "stop", "one"))
+	must(k.Docker(ctx, "rm", "-f", "one"))
 	must("", k.CheckClean(ctx))
 	must("", k.Stop(ctx))
 }
