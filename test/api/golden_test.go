@@ -219,6 +219,7 @@ var (
 		{regexp.MustCompile(`("(?:Created|time|timeNano)"): [0-9]+`), `$1: "TIME"`},
 		{regexp.MustCompile(`("(?:Size|SharedSize|VirtualSize|SizeRootFs|SizeRw)"): [1-9][0-9]*`), `$1: "SIZE"`},
 		{regexp.MustCompile(`("Pid"): [1-9][0-9]*`), `$1: "PID"`},
+		{regexp.MustCompile(`("CgroupnsMode"): "(host|private)"`), `$1: "THE MACHINE'S"`},
 		{regexp.MustCompile(`("Architecture"): "[a-z0-9]+"`), `$1: "ARCH"`},
 		{regexp.MustCompile(`/proc/[0-9]+/fd/[0-9]+`), "/proc/PID/fd/N"},
 		{regexp.MustCompile(`("Status"): "Up [^"]*?( \([a-z: ]+\))?"`), `$1: "Up TIME$2"`},
