@@ -80,29 +80,32 @@ func points(root string) ([]string, error) {
 }
 
 func TestEveryPoint(t *testing.T) {
-	crashAll(t, "", everything)
+	eachPoint(t, crashing(everything), "")
 }
 
 func TestKeepID(t *testing.T) {
-	for _, prefix := range []string{"container.create.", "container.start.", "container.remove.", "image.shift."} {
-		crashAll(t, prefix, keepID)
-	}
+	eachPoint(t, crashing(keepID), "container.create.", "container.start.", "container.remove.", "image.shift.")
 }
 
-// crashAll crashes at each point of those that begin with prefix.
-func crashAll(t *testing.T, prefix string, steps func(busybox string) []string) {
+// crashing crashes at a point of work that the image is for.
+func crashing(steps func(busybox string) []string) func(t *testing.T, point, busybox string) {
+	return func(t *testing.T, point, busybox string) { crashAt(t, point, steps(busybox)) }
+}
+
+// eachPoint runs f for each point of those that begin with one of the prefixes,
+// with an archive of busybox.
+func eachPoint(t *testing.T, f func(t *testing.T, point, busybox string), prefixes ...string) {
 	busybox := filepath.Join(t.TempDir(), "busybox.tar")
 	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(busybox); err != nil {
 		t.Fatal(err)
 	}
 	for _, point := range strings.Fields(os.Getenv(pointsEnv)) {
-		if !strings.HasPrefix(point, prefix) {
-			continue
+		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(point, prefix) }) {
+			t.Run(point, func(t *testing.T) {
+				t.Parallel()
+				f(t, point, busybox)
+			})
 		}
-		t.Run(point, func(t *testing.T) {
-			t.Parallel()
-			crashAt(t, point, steps(busybox))
-		})
 	}
 }
 
@@ -110,37 +113,37 @@ func crashAll(t *testing.T, prefix string, steps func(busybox string) []string) 
 // container runs, with another process, whether it would be removed at its end
 // or not.
 func TestRestartIsWhole(t *testing.T) {
-	busybox := filepath.Join(t.TempDir(), "busybox.tar")
-	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(busybox); err != nil {
-		t.Fatal(err)
-	}
-	for _, point := range strings.Fields(os.Getenv(pointsEnv)) {
-		for _, operation := range []string{"container.restart.", "container.stop.", "container.exit.", "container.start."} {
-			if strings.HasPrefix(point, operation) {
-				t.Run(point, func(t *testing.T) {
-					t.Parallel()
-					endAt(t, point, busybox, "restart", func(before, after string) bool {
-						return after != before && strings.HasPrefix(after, "true ")
-					})
-				})
-			}
-		}
-	}
+	eachPoint(t, func(t *testing.T, point, busybox string) {
+		endAt(t, point, busybox, "restart", func(before, after string) bool {
+			return after != before && strings.HasPrefix(after, "true ")
+		})
+	}, "container.restart.", "container.stop.", "container.exit.", "container.start.")
 }
 
 // A stop whose engine dies on the way is carried on by the next one: the
 // container ends, and its restart policy does not start it.
 func TestStopIsWhole(t *testing.T) {
-	busybox := filepath.Join(t.TempDir(), "busybox.tar")
-	if err := (images.Recipe{Name: "busybox", Ref: "busybox:latest"}).Write(busybox); err != nil {
+	eachPoint(t, func(t *testing.T, point, busybox string) {
+		endAt(t, point, busybox, "stop", func(_, after string) bool { return after == "false 0" })
+	}, "container.stop.", "container.exit.")
+}
+
+// newKelp makes a kelp that is closed with the test; where it fails, its log is
+// shown.
+func newKelp(t *testing.T) *harness.Kelp {
+	k, err := harness.New()
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, point := range []string{"container.stop.saved-intent", "container.stop.signalled", "container.exit.freed"} {
-		t.Run(point, func(t *testing.T) {
-			t.Parallel()
-			endAt(t, point, busybox, "stop", func(_, after string) bool { return after == "false 0" })
-		})
-	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("kelp's log:\n" + k.Logs())
+		}
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return k
 }
 
 // endAt stops or restarts a container with the point armed, and waits until
@@ -148,18 +151,7 @@ func TestStopIsWhole(t *testing.T) {
 func endAt(t *testing.T, point, busybox, operation string, done func(before, after string) bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	k, err := harness.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if t.Failed() {
-			t.Log("kelp's log:\n" + k.Logs())
-		}
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	k := newKelp(t)
 	k.Env = append(k.Env, crashpoint.DirEnv+"="+k.Dir)
 	must := func(_ string, err error) {
 		t.Helper()
@@ -199,18 +191,7 @@ func endAt(t *testing.T, point, busybox, operation string, done func(before, aft
 func crashAt(t *testing.T, point string, steps []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	k, err := harness.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if t.Failed() {
-			t.Log("kelp's log:\n" + k.Logs())
-		}
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	k := newKelp(t)
 	arms := filepath.Join(k.Dir, "crashpoints")
 	if err := os.Mkdir(arms, 0o755); err != nil {
 		t.Fatal(err)
